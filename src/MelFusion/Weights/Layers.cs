@@ -1,0 +1,200 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using TorchSharp.Utils;
+using static TorchSharp.torch;
+using F = TorchSharp.torch.nn.functional;
+
+namespace MelFusion.Weights;
+
+// The layers every network here is made of. Parameters are allocated and not filled: they come from a file (WeightsFile.LoadInto) or
+// from Initialiser. A layer computes in the precision of its input; a weight kept in another one is cast on the way (fp32 master
+// weights under bf16 compute: the gradient comes back in fp32).
+
+/// <summary>y = x W^T + b over the last axis, in the precision of x.</summary>
+public sealed class Linear : nn.Module<Tensor, Tensor>
+{
+    [ComponentName(Name = "weight")] private readonly Parameter _weight; // (out, in)
+    [ComponentName(Name = "bias")] private readonly Parameter? _bias;
+
+    /// <summary>A layer of uninitialised weights.</summary>
+    public Linear(long inFeatures, long outFeatures, Placement place, bool bias = true) : base(nameof(Linear))
+    {
+        _weight = LayerParameter.Empty([outFeatures, inFeatures], place);
+        _bias = bias ? LayerParameter.Empty([outFeatures], place) : null;
+        RegisterComponents();
+    }
+
+    /// <summary>The kernel (out, in).</summary>
+    public Parameter Weight => _weight;
+
+    /// <summary>The bias (out), where there is one.</summary>
+    public Parameter? Bias => _bias;
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor x) => F.linear(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x));
+}
+
+/// <summary>One-dimensional convolution over (B, C, T).</summary>
+public sealed class Conv1d : nn.Module<Tensor, Tensor>
+{
+    [ComponentName(Name = "weight")] private readonly Parameter _weight; // (out, in / groups, kernel)
+    [ComponentName(Name = "bias")] private readonly Parameter? _bias;
+    private readonly long _stride, _padding, _dilation, _groups;
+
+    /// <summary>A layer of uninitialised weights.</summary>
+    public Conv1d(
+        long inChannels, long outChannels, long kernel, Placement place,
+        long stride = 1, long padding = 0, long dilation = 1, long groups = 1, bool bias = true) : base(nameof(Conv1d))
+    {
+        _weight = LayerParameter.Empty([outChannels, inChannels / groups, kernel], place);
+        _bias = bias ? LayerParameter.Empty([outChannels], place) : null;
+        (_stride, _padding, _dilation, _groups) = (stride, padding, dilation, groups);
+        RegisterComponents();
+    }
+
+    /// <summary>The kernel (out, in / groups, width).</summary>
+    public Parameter Weight => _weight;
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor x) =>
+        F.conv1d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding, _dilation, _groups);
+}
+
+/// <summary>One-dimensional transposed convolution over (B, C, T).</summary>
+public sealed class ConvTranspose1d : nn.Module<Tensor, Tensor>
+{
+    [ComponentName(Name = "weight")] private readonly Parameter _weight; // (in, out, kernel)
+    [ComponentName(Name = "bias")] private readonly Parameter? _bias;
+    private readonly long _stride, _padding;
+
+    /// <summary>A layer of uninitialised weights.</summary>
+    public ConvTranspose1d(
+        long inChannels, long outChannels, long kernel, Placement place, long stride = 1, long padding = 0, bool bias = true)
+        : base(nameof(ConvTranspose1d))
+    {
+        _weight = LayerParameter.Empty([inChannels, outChannels, kernel], place);
+        _bias = bias ? LayerParameter.Empty([outChannels], place) : null;
+        (_stride, _padding) = (stride, padding);
+        RegisterComponents();
+    }
+
+    /// <summary>The kernel (in, out, width).</summary>
+    public Parameter Weight => _weight;
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor x) =>
+        F.conv_transpose1d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding);
+}
+
+/// <summary>Two-dimensional convolution over (B, C, H, W).</summary>
+public sealed class Conv2d : nn.Module<Tensor, Tensor>
+{
+    [ComponentName(Name = "weight")] private readonly Parameter _weight; // (out, in / groups, kernel, kernel)
+    [ComponentName(Name = "bias")] private readonly Parameter? _bias;
+    private readonly long[] _stride, _padding, _dilation = [1, 1];
+    private readonly long _groups;
+
+    /// <summary>A layer of uninitialised weights with a square kernel.</summary>
+    public Conv2d(
+        long inChannels, long outChannels, long kernel, Placement place,
+        long stride = 1, long padding = 0, long groups = 1, bool bias = true)
+        : this(inChannels, outChannels, (kernel, kernel), place, (stride, stride), (padding, padding), groups, bias)
+    {
+    }
+
+    /// <summary>A layer of uninitialised weights; pairs are (vertical, horizontal).</summary>
+    public Conv2d(
+        long inChannels, long outChannels, (long H, long W) kernel, Placement place,
+        (long H, long W) stride, (long H, long W) padding, long groups = 1, bool bias = true) : base(nameof(Conv2d))
+    {
+        _weight = LayerParameter.Empty([outChannels, inChannels / groups, kernel.H, kernel.W], place);
+        _bias = bias ? LayerParameter.Empty([outChannels], place) : null;
+        (_stride, _padding, _groups) = ([stride.H, stride.W], [padding.H, padding.W], groups);
+        RegisterComponents();
+    }
+
+    /// <summary>The kernel (out, in / groups, height, width).</summary>
+    public Parameter Weight => _weight;
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor x) =>
+        F.conv2d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding, _dilation, _groups);
+}
+
+/// <summary>Group normalisation over (B, C, ...), parameters in fp32 whatever the input.</summary>
+public sealed class GroupNorm : nn.Module<Tensor, Tensor>
+{
+    [ComponentName(Name = "weight")] private readonly Parameter _weight;
+    [ComponentName(Name = "bias")] private readonly Parameter _bias;
+    private readonly long _groups;
+    private readonly double _epsilon;
+
+    /// <summary>A norm of uninitialised parameters.</summary>
+    public GroupNorm(long groups, long channels, double epsilon, Placement place) : base(nameof(GroupNorm))
+    {
+        _weight = LayerParameter.Empty([channels], place.InFloat32);
+        _bias = LayerParameter.Empty([channels], place.InFloat32);
+        (_groups, _epsilon) = (groups, epsilon);
+        RegisterComponents();
+    }
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor x) => F.group_norm(x, _groups, _weight, _bias, _epsilon);
+}
+
+/// <summary>Layer normalisation over the last axis, parameters in fp32 whatever the input.</summary>
+public sealed class LayerNorm : nn.Module<Tensor, Tensor>
+{
+    [ComponentName(Name = "weight")] private readonly Parameter _weight;
+    [ComponentName(Name = "bias")] private readonly Parameter _bias;
+    private readonly long[] _shape;
+    private readonly double _epsilon;
+
+    /// <summary>A norm of uninitialised parameters.</summary>
+    public LayerNorm(long channels, double epsilon, Placement place) : base(nameof(LayerNorm))
+    {
+        _weight = LayerParameter.Empty([channels], place.InFloat32);
+        _bias = LayerParameter.Empty([channels], place.InFloat32);
+        (_shape, _epsilon) = ([channels], epsilon);
+        RegisterComponents();
+    }
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor x) => F.layer_norm(x, _shape, _weight, _bias, _epsilon);
+}
+
+/// <summary>A table of vectors looked up by id: (…) of int64 to (…, D).</summary>
+public sealed class Embedding : nn.Module<Tensor, Tensor>
+{
+    [ComponentName(Name = "weight")] private readonly Parameter _weight; // (count, D)
+
+    /// <summary>A table of uninitialised vectors.</summary>
+    public Embedding(long count, long width, Placement place) : base(nameof(Embedding))
+    {
+        _weight = LayerParameter.Empty([count, width], place);
+        RegisterComponents();
+    }
+
+    /// <summary>The table (count, D).</summary>
+    public Parameter Weight => _weight;
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor ids) =>
+        _weight.index_select(0, ids.reshape(-1)).reshape([.. ids.shape, _weight.shape[1]]);
+}
+
+/// <summary>What the layers share: parameters without a value, and weights in the precision of an input.</summary>
+internal static class LayerParameter
+{
+    /// <summary>A parameter that has memory and no value yet; it outlives every dispose scope.</summary>
+    public static Parameter Empty(long[] shape, Placement place)
+    {
+        var parameter = new Parameter(torch.empty(shape, place.Dtype, place.Device));
+        parameter.DetachFromDisposeScope();
+        return parameter;
+    }
+
+    /// <summary>The parameter itself where the precisions agree, a cast (seen by autograd) where not.</summary>
+    public static Tensor InPrecisionOf(this Parameter parameter, Tensor x) =>
+        parameter.dtype == x.dtype ? parameter : parameter.to(x.dtype);
+}

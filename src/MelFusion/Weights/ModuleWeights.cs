@@ -1,0 +1,48 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MelFusion.Weights;
+
+/// <summary>Moves weights between a network and files: names and shapes are compared before anything is set.</summary>
+public static class ModuleWeights
+{
+    /// <summary>Reads every parameter and buffer of a network from a file.</summary>
+    /// <param name="module">The network; its memory is filled in place.</param>
+    /// <param name="file">The file.</param>
+    /// <param name="key">From the network's key to the file's, where they differ.</param>
+    /// <param name="ignore">Keys of the file that may be left over; null: none.</param>
+    /// <exception cref="WeightsException">A key is missing, left over, or has another shape.</exception>
+    public static void LoadFrom(this nn.Module module, WeightsFile file, Func<string, string>? key = null, Func<string, bool>? ignore = null)
+    {
+        key ??= name => name;
+        using var noGrad = no_grad();
+        var state = module.state_dict();
+        var wanted = state.Keys.ToDictionary(name => name, key);
+        Compare(file, state.Select(pair => (wanted[pair.Key], pair.Value.shape)).ToList(), ignore ?? (_ => false));
+        foreach (var (name, tensor) in state)
+        {
+            file.ReadInto(wanted[name], tensor);
+        }
+    }
+
+    private static void Compare(WeightsFile file, List<(string Key, long[] Shape)> wanted, Func<string, bool> ignore)
+    {
+        foreach (var (key, shape) in wanted)
+        {
+            var entry = file.Find(key) ?? throw new WeightsException(
+                $"{file.Path}: the tensor '{key}' is missing; these weights belong to another network or another size of it.");
+            if (!entry.Shape.SequenceEqual(shape))
+            {
+                throw new WeightsException(
+                    $"{file.Path}: '{key}' has the shape ({string.Join(", ", entry.Shape)}) where the network has ({string.Join(", ", shape)}); "
+                    + "config.json and the weights do not belong together.");
+            }
+        }
+
+        var known = wanted.Select(pair => pair.Key).ToHashSet();
+        if (file.Tensors.FirstOrDefault(entry => !known.Contains(entry.Key) && !ignore(entry.Key)) is { } extra)
+        {
+            throw new WeightsException($"{file.Path}: the network has no tensor '{extra.Key}'; these weights belong to another network or another size of it.");
+        }
+    }
+}

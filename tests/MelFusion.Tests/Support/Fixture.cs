@@ -1,0 +1,87 @@
+using System.Text.Json;
+using MelFusion.Weights;
+using Shouldly;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MelFusion.Tests.Support;
+
+/// <summary>
+/// One folder of reference inputs and outputs: from MELFUSION_FIXTURES where that is set and has it, else the repository's own copy.
+/// </summary>
+public sealed class Fixture : IDisposable
+{
+    private readonly Lazy<Safetensors> _io;
+
+    private Fixture(string folder)
+    {
+        Folder = folder;
+        _io = new(() => Safetensors.Open(File("io.safetensors")));
+    }
+
+    /// <summary>The folder.</summary>
+    public string Folder { get; }
+
+    /// <summary>The reference tensors, io.safetensors.</summary>
+    public Safetensors Io => _io.Value;
+
+    /// <summary>Opens the fixture of a name such as "unet-image" or "clip-text/clip-l".</summary>
+    public static Fixture Open(string name)
+    {
+        string? set = Environment.GetEnvironmentVariable("MELFUSION_FIXTURES");
+        string given = Path.Combine(set ?? string.Empty, name);
+        return new(!string.IsNullOrEmpty(set) && Directory.Exists(given) ? given : Path.Combine(Repository.Root, "tests", "fixtures", name));
+    }
+
+    /// <summary>The path of a file in the folder.</summary>
+    public string File(string name) => Path.Combine(Folder, name);
+
+    /// <summary>A JSON file of the folder, config.json by default.</summary>
+    public JsonDocument Json(string name = "config.json") => JsonDocument.Parse(System.IO.File.ReadAllText(File(name)));
+
+    /// <summary>A reference tensor by name.</summary>
+    public Tensor this[string name] => Io.Read(name);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (_io.IsValueCreated)
+        {
+            _io.Value.Dispose();
+        }
+    }
+}
+
+/// <summary>Comparing tensors with references.</summary>
+public static class TensorAssertions
+{
+    /// <summary>max |actual - expected| is at most <paramref name="tolerance"/> x max |expected|.</summary>
+    public static void ShouldMatch(this Tensor actual, Tensor expected, double tolerance = 1e-4, string? what = null)
+    {
+        actual.shape.ShouldBe(expected.shape, what);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var (a, e) = (actual.detach().to(ScalarType.Float64), expected.detach().to(ScalarType.Float64));
+        double largest = e.numel() == 0 ? 0 : e.abs().max().item<double>();
+        double difference = e.numel() == 0 ? 0 : (a - e).abs().max().item<double>();
+        (difference <= tolerance * largest).ShouldBeTrue($"{what}: differs by {difference:g3} where the largest expected value is {largest:g3} and {tolerance:g2} of it is allowed");
+    }
+}
+
+/// <summary>Where this repository lies.</summary>
+public static class Repository
+{
+    /// <summary>The folder of MelFusion.slnx.</summary>
+    public static string Root { get; } = Find();
+
+    private static string Find()
+    {
+        string? folder = AppContext.BaseDirectory;
+        while (folder is not null && !File.Exists(Path.Combine(folder, "MelFusion.slnx")))
+        {
+            folder = Path.GetDirectoryName(folder);
+        }
+
+        return folder ?? throw new InvalidOperationException("The tests run from inside the repository.");
+    }
+}

@@ -1,0 +1,38 @@
+using MelFusion.Weights;
+using Shouldly;
+using TorchSharp;
+using Xunit;
+using static TorchSharp.torch;
+
+namespace MelFusion.Tests.Weights;
+
+public class LayersTests
+{
+    [Fact]
+    public void A_new_group_norm_is_initialised_to_one_and_zero()
+    {
+        using var scope = NewDisposeScope();
+        var norm = new GroupNorm(2, 4, 1e-5, Placement.Cpu);
+        Initialiser.Initialise(norm, new Generator(1));
+        var x = torch.randn(3, 4, 5, 5);
+
+        var y = norm.call(x).reshape(3, 2, -1);
+
+        y.mean([2]).abs().max().item<float>().ShouldBeLessThan(1e-5f);
+        (y.var(2, false) - 1).abs().max().item<float>().ShouldBeLessThan(1e-4f);
+    }
+
+    [Fact]
+    public void Master_weights_stay_in_32_bits_under_16_bit_compute_and_so_do_their_gradients()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new Linear(8, 4, Placement.Cpu);
+        Initialiser.Initialise(layer, new Generator(1));
+
+        var y = layer.call(torch.randn(2, 8).bfloat16());
+        y.sum().backward();
+
+        y.dtype.ShouldBe(ScalarType.BFloat16);
+        layer.Weight.grad!.dtype.ShouldBe(ScalarType.Float32);
+    }
+}
