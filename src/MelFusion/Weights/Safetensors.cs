@@ -35,16 +35,7 @@ public sealed class Safetensors : WeightsFile
     /// <exception cref="WeightsException">The file is missing or malformed; the sentence says how.</exception>
     public static Safetensors Open(string path)
     {
-        FileStream stream;
-        try
-        {
-            stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1, FileOptions.RandomAccess);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new WeightsException($"{path}: the weights cannot be opened ({e.Message}).", e);
-        }
-
+        var stream = OpenStream(path);
         try
         {
             var (header, dataStart) = ReadHeader(stream);
@@ -62,29 +53,8 @@ public sealed class Safetensors : WeightsFile
     /// <inheritdoc/>
     public override void ReadInto(string key, Tensor target)
     {
-        var entry = Find(key) ?? throw new WeightsException($"{Path}: there is no tensor '{key}'.");
-        if (!entry.Shape.SequenceEqual(target.shape))
-        {
-            throw new WeightsException($"{Path}: '{key}' has the shape ({string.Join(", ", entry.Shape)}), not ({string.Join(", ", target.shape)}).");
-        }
-
-        TensorBytes.Read(entry.Dtype, target, Fill);
-
-        void Fill(Span<byte> bytes, long offset)
-        {
-            long at = _offsets[key] + offset;
-            while (bytes.Length > 0)
-            {
-                int read = RandomAccess.Read(_stream.SafeFileHandle, bytes, at);
-                if (read == 0)
-                {
-                    throw new WeightsException($"{Path}: the file ended inside '{key}' while it was being read.");
-                }
-
-                bytes = bytes[read..];
-                at += read;
-            }
-        }
+        var entry = FindFor(key, target);
+        TensorBytes.Read(entry.Dtype, target, (bytes, offset) => ReadExactly(_stream, bytes, _offsets[key] + offset, key));
     }
 
     /// <summary>Writes tensors to a file: sorted by name, beside its place first, then renamed over what was there.</summary>
@@ -141,14 +111,9 @@ public sealed class Safetensors : WeightsFile
         }
 
         long length = BinaryPrimitives.ReadInt64LittleEndian(start);
-        if (Encoding.ASCII.GetString(start) is var text && text.StartsWith("version ", StringComparison.Ordinal))
+        if (ForeignFile.Describe(start) is { } other)
         {
-            throw new InvalidDataException("it is a Git LFS pointer, not the weights themselves; fetch the file again with Git LFS");
-        }
-
-        if (text.TrimStart().StartsWith('<'))
-        {
-            throw new InvalidDataException("it is a web page, not weights: the download failed; fetch the file again");
+            throw new InvalidDataException(other);
         }
 
         if (length < 0 || length > LongestHeader || length > stream.Length - 8)
@@ -167,12 +132,11 @@ internal sealed record SafetensorsHeader(List<(TensorEntry Entry, long Begin)> T
 {
     private static readonly UTF8Encoding StrictUtf8 = new(false, true);
 
-    private static readonly Dictionary<string, (ScalarType Type, int Width)> Types = new()
+    private static readonly Dictionary<string, ScalarType> Types = new ScalarType[]
     {
-        ["BOOL"] = (ScalarType.Bool, 1), ["U8"] = (ScalarType.Byte, 1), ["I8"] = (ScalarType.Int8, 1), ["I16"] = (ScalarType.Int16, 2),
-        ["I32"] = (ScalarType.Int32, 4), ["I64"] = (ScalarType.Int64, 8), ["F16"] = (ScalarType.Float16, 2),
-        ["BF16"] = (ScalarType.BFloat16, 2), ["F32"] = (ScalarType.Float32, 4), ["F64"] = (ScalarType.Float64, 8),
-    };
+        ScalarType.Bool, ScalarType.Byte, ScalarType.Int8, ScalarType.Int16, ScalarType.Int32, ScalarType.Int64,
+        ScalarType.Float16, ScalarType.BFloat16, ScalarType.Float32, ScalarType.Float64,
+    }.ToDictionary(WeightsFile.DtypeName);
 
     public static byte[] Compose(IEnumerable<(string Key, ScalarType Type, long[] Shape)> tensors, IReadOnlyDictionary<string, string>? metadata)
     {
@@ -194,10 +158,9 @@ internal sealed record SafetensorsHeader(List<(TensorEntry Entry, long Begin)> T
             long begin = 0;
             foreach (var (key, type, shape) in tensors)
             {
-                var (name, (_, width)) = Types.First(pair => pair.Value.Type == type);
-                long end = checked(begin + (shape.Aggregate(1L, (product, axis) => checked(product * axis)) * width));
+                long end = checked(begin + (shape.Aggregate(1L, (product, axis) => checked(product * axis)) * TensorBytes.Width(type)));
                 json.WriteStartObject(key);
-                json.WriteString("dtype", name);
+                json.WriteString("dtype", WeightsFile.DtypeName(type));
                 WriteNumbers(json, "shape", shape);
                 WriteNumbers(json, "data_offsets", [begin, end]);
                 json.WriteEndObject();
@@ -311,8 +274,13 @@ internal sealed record SafetensorsHeader(List<(TensorEntry Entry, long Begin)> T
             throw new InvalidDataException($"'{name}' has the type '{dtype}', which is not read here");
         }
 
-        var entry = new TensorEntry(name, type.Type, shape);
-        return end < begin || checked(entry.Count * type.Width) != end - begin
+        if (shape.Length > TensorEntry.MostAxes)
+        {
+            throw new InvalidDataException($"'{name}' has {shape.Length} axes; tensors have at most {TensorEntry.MostAxes}");
+        }
+
+        var entry = new TensorEntry(name, type, shape);
+        return end < begin || checked(entry.Count * TensorBytes.Width(type)) != end - begin
             ? throw new InvalidDataException($"'{name}' of shape ({string.Join(", ", shape)}) and type {dtype} does not fill bytes {begin} to {end}")
             : (entry, begin, end);
     }
