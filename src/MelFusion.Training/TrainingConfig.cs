@@ -1,0 +1,240 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
+using MelFusion.Training.Engine;
+using MelFusion.Training.Stages;
+
+namespace MelFusion.Training;
+
+/// <summary>What is trained.</summary>
+public enum TrainingStage
+{
+    /// <summary>The autoencoder between mels and the music's latents.</summary>
+    MelVae,
+
+    /// <summary>The autoencoder between pictures and their latents.</summary>
+    ImageVae,
+
+    /// <summary>The picture's diffusion model, whose keys and values the synapse reads.</summary>
+    ImageLdm,
+
+    /// <summary>The music's diffusion model together with the alphas (Algorithm 1).</summary>
+    MusicLdm,
+}
+
+/// <summary>The precision of activations; master weights, losses and optimiser are always fp32.</summary>
+public enum ComputePrecision
+{
+    /// <summary>32-bit floats.</summary>
+    Fp32,
+
+    /// <summary>16-bit brain floats, fast where the processor has avx512_bf16 or AMX.</summary>
+    Bf16,
+}
+
+/// <summary>
+/// One training run. A config file states its stage and what differs from the defaults here, and may name another file as "base" that
+/// it differs from in turn.
+/// </summary>
+public sealed record TrainingConfig
+{
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+        ReadCommentHandling = JsonCommentHandling.Skip,
+        AllowTrailingCommas = true,
+        WriteIndented = true,
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.KebabCaseLower, allowIntegerValues: false) },
+    };
+
+    /// <summary>What is trained.</summary>
+    public required TrainingStage Stage { get; init; }
+
+    /// <summary>The data folder, as <c>melfusion data build</c> writes it.</summary>
+    public string Data { get; init; } = "data/openmel";
+
+    /// <summary>The run's folder: checkpoints, caches, curves, samples.</summary>
+    public required string Output { get; init; }
+
+    /// <summary>The model folder that earlier stages wrote and this one writes its part into.</summary>
+    public string Model { get; init; } = "models/melfusion-mini";
+
+    /// <summary>A model folder whose trained part the weights start from; null: new weights.</summary>
+    public string? StartFrom { get; init; }
+
+    /// <summary>The seed of all chance.</summary>
+    public long Seed { get; init; } = 1;
+
+    /// <summary>Steps of the optimiser.</summary>
+    public long Steps { get; init; } = 1000;
+
+    /// <summary>Samples per step.</summary>
+    public int Batch { get; init; } = 8;
+
+    /// <summary>Parts the batch is computed in; gradients are summed over them. At least the number of workers keeps all of them busy.</summary>
+    public int Parts { get; init; } = 2;
+
+    /// <summary>Workers that compute parts side by side; their number does not change the result.</summary>
+    public int Workers { get; init; } = 2;
+
+    /// <summary>Threads of libtorch in each worker.</summary>
+    public int ThreadsPerWorker { get; init; } = 1;
+
+    /// <summary>Precision of activations.</summary>
+    public ComputePrecision Precision { get; init; } = ComputePrecision.Fp32;
+
+    /// <summary>AdamW and the schedule.</summary>
+    public OptimiserConfig Optimiser { get; init; } = new();
+
+    /// <summary>Decay of the moving average of the weights.</summary>
+    public double AverageDecay { get; init; } = 0.999;
+
+    /// <summary>Steps between checkpoints.</summary>
+    public long CheckpointEvery { get; init; } = 200;
+
+    /// <summary>Steps between validations, with samples and curves.</summary>
+    public long ValidateEvery { get; init; } = 200;
+
+    /// <summary>Settings of the mel autoencoder's stage.</summary>
+    public MelVaeConfig MelVae { get; init; } = new();
+
+    /// <summary>Reads a config file and its bases.</summary>
+    /// <exception cref="MelFusionException">A file is missing, not such JSON, or states something impossible.</exception>
+    public static TrainingConfig Read(string path)
+    {
+        try
+        {
+            var config = Merged(path, depth: 0).Deserialize<TrainingConfig>(Json)!;
+            config.Validate(path);
+            return config;
+        }
+        catch (JsonException e)
+        {
+            throw new MelFusionException($"{path}: the training config cannot be used: {FirstSentence(e.Message)}.", e);
+        }
+    }
+
+    /// <summary>The whole config as JSON, every setting stated.</summary>
+    public string ToJson() => JsonSerializer.Serialize(this, Json);
+
+    /// <summary>The stage as it is written: mel-vae, image-vae, image-ldm or music-ldm.</summary>
+    [JsonIgnore]
+    public string StageName => JsonNamingPolicy.KebabCaseLower.ConvertName(Stage.ToString());
+
+    /// <summary>Whether a run under <paramref name="earlier"/> may go on under this config: only what does not touch the mathematics, and the number of steps, may differ.</summary>
+    public bool Continues(TrainingConfig earlier) => Core(this) == Core(earlier);
+
+    /// <summary>Reads what <see cref="ToJson"/> wrote.</summary>
+    public static TrainingConfig FromJson(string json) => JsonSerializer.Deserialize<TrainingConfig>(json, Json)!;
+
+    private static string Core(TrainingConfig config) => (config with
+    {
+        Steps = 0, Workers = 0, CheckpointEvery = 0, ValidateEvery = 0, Output = string.Empty, Data = string.Empty, Model = string.Empty, StartFrom = null,
+    }).ToJson();
+
+    private void Validate(string path)
+    {
+        string? wrong =
+            Steps < 1 ? $"steps is {Steps} and must be at least 1"
+            : Batch < 1 || Parts < 1 || Batch % Parts != 0 ? $"batch {Batch} must be a multiple of parts {Parts}"
+            : Workers is < 1 or > 256 ? $"workers is {Workers} and must be 1 to 256"
+            : ThreadsPerWorker is < 1 or > 256 ? $"threads_per_worker is {ThreadsPerWorker} and must be 1 to 256"
+            : AverageDecay is not (>= 0 and < 1) ? $"average_decay is {AverageDecay} and must be at least 0 and below 1"
+            : CheckpointEvery < 1 || ValidateEvery < 1 ? "checkpoint_every and validate_every must be at least 1"
+            : Optimiser.Wrong();
+        if (wrong is not null)
+        {
+            throw new MelFusionException($"{path}: {wrong}.");
+        }
+    }
+
+    private static JsonObject Merged(string path, int depth)
+    {
+        var own = ReadObject(path);
+        if (own["base"]?.GetValue<string>() is not { } name)
+        {
+            return own;
+        }
+
+        if (depth > 8)
+        {
+            throw new MelFusionException($"{path}: the configs name one another as base without end.");
+        }
+
+        own.Remove("base");
+        var merged = Merged(Path.Combine(Path.GetDirectoryName(path) ?? string.Empty, name), depth + 1);
+        Overlay(merged, own);
+        return merged;
+    }
+
+    private static void Overlay(JsonObject target, JsonObject over)
+    {
+        foreach (var (key, value) in over)
+        {
+            if (value is JsonObject inner && target[key] is JsonObject outer)
+            {
+                Overlay(outer, inner);
+            }
+            else
+            {
+                target[key] = value?.DeepClone();
+            }
+        }
+    }
+
+    private static JsonObject ReadObject(string path)
+    {
+        try
+        {
+            var options = new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true };
+            return JsonNode.Parse(File.ReadAllText(path), documentOptions: options) as JsonObject
+                ?? throw new MelFusionException($"{path}: a training config is one JSON object.");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new MelFusionException($"{path}: the training config cannot be read ({e.Message.TrimEnd('.')}).", e);
+        }
+    }
+
+    private static string FirstSentence(string message) => message.Split(". ")[0].TrimEnd('.');
+}
+
+/// <summary>AdamW, the course of its learning rate, and clipping.</summary>
+public sealed record OptimiserConfig
+{
+    /// <summary>Learning rate at the top of the schedule.</summary>
+    public double LearningRate { get; init; } = 3e-4;
+
+    /// <summary>Decoupled weight decay.</summary>
+    public double WeightDecay { get; init; } = 1e-2;
+
+    /// <summary>Decay of the first moment.</summary>
+    public double Beta1 { get; init; } = 0.9;
+
+    /// <summary>Decay of the second moment.</summary>
+    public double Beta2 { get; init; } = 0.999;
+
+    /// <summary>Added to the root of the second moment.</summary>
+    public double Epsilon { get; init; } = 1e-8;
+
+    /// <summary>Steps of linear rise.</summary>
+    public long WarmupSteps { get; init; } = 50;
+
+    /// <summary>How the rate falls afterwards.</summary>
+    public LearningRateDecay Decay { get; init; } = LearningRateDecay.Cosine;
+
+    /// <summary>What is left of the rate at the end, 0 to 1.</summary>
+    public double FinalFraction { get; init; } = 0.02;
+
+    /// <summary>Largest global norm of the gradient; 0: no clipping.</summary>
+    public double ClipNorm { get; init; } = 1;
+
+    internal string? Wrong() =>
+        !(LearningRate > 0 && double.IsFinite(LearningRate)) ? $"learning_rate is {LearningRate} and must be above 0"
+        : !(WeightDecay >= 0 && double.IsFinite(WeightDecay)) ? $"weight_decay is {WeightDecay} and must be at least 0"
+        : Beta1 is not (>= 0 and < 1) || Beta2 is not (>= 0 and < 1) ? $"beta1 {Beta1} and beta2 {Beta2} must be at least 0 and below 1"
+        : FinalFraction is not (>= 0 and <= 1) ? $"final_fraction is {FinalFraction} and must be 0 to 1"
+        : !(ClipNorm >= 0) ? $"clip_norm is {ClipNorm} and must be at least 0"
+        : null;
+}
