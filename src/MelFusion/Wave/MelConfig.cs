@@ -55,6 +55,12 @@ public sealed record MelConfig
     /// <summary>Whether each triangle has the area 1 over frequency (Slaney) instead of the height 1.</summary>
     public bool AreaNorm { get; init; } = true;
 
+    /// <summary>Subtracted from a log-mel before the model's VAE, and added after it; 0 for TANGO.</summary>
+    public double Mean { get; init; }
+
+    /// <summary>What a log-mel less its mean is divided by before the model's VAE, and multiplied by after it; 1 for TANGO.</summary>
+    public double Deviation { get; init; } = 1;
+
     /// <summary>The front end of HiFi-GAN's universal model at 22.05 kHz, and of melfusion-mini: the defaults.</summary>
     [JsonIgnore]
     public static MelConfig HifiGanUniversal { get; } = new();

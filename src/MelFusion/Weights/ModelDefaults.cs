@@ -38,12 +38,6 @@ public sealed record ModelDefaults
     /// <summary>Mel frames of a whole clip; with the mel's hop and rate they give its duration.</summary>
     public int MelFrames { get; init; } = 1024;
 
-    /// <summary>Subtracted from a log-mel before the VAE, in the mel's natural-log units; 0 for TANGO.</summary>
-    public double MelMean { get; init; }
-
-    /// <summary>What the difference is divided by; 1 for TANGO.</summary>
-    public double MelDeviation { get; init; } = 1;
-
     /// <summary>Width in pixels at which pictures are read.</summary>
     public int PictureWidth { get; init; } = 512;
 
@@ -62,7 +56,6 @@ public sealed record ModelDefaults
             : !(GuidanceRescale is >= 0 and <= 1) ? "guidance_rescale must be 0 to 1"
             : Refine is < 0 or > 100 ? "refine must be 0 to 100"
             : MelFrames is < 1 or > 65_536 ? "mel_frames must be 1 to 65536"
-            : !double.IsFinite(MelMean) || !(MelDeviation is > 0 and < 1e6) ? "mel_mean must be a number and mel_deviation above 0"
             : PictureWidth is < 8 or > 4096 || PictureHeight is < 8 or > 4096 ? "picture_width and picture_height must be 8 to 4096"
             : null;
         if (wrong is not null)

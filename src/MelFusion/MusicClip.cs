@@ -1,0 +1,11 @@
+namespace MelFusion;
+
+/// <summary>A piece of music, and how to make it again.</summary>
+/// <param name="Samples">Mono, nominally -1 to 1; not clamped.</param>
+/// <param name="SampleRate">Samples a second, in Hz.</param>
+/// <param name="Recipe">Everything that decided these samples.</param>
+public sealed record MusicClip(float[] Samples, int SampleRate, Recipe Recipe)
+{
+    /// <summary>How long it is.</summary>
+    public TimeSpan Duration => TimeSpan.FromSeconds(Samples.Length / (double)SampleRate);
+}
