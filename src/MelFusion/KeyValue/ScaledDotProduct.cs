@@ -1,0 +1,33 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MelFusion.KeyValue;
+
+/// <summary>Attention(Q, K, V) = softmax(Q K^T / sqrt(D) + bias) V (Eq. 1), over all heads of a layer.</summary>
+public static class ScaledDotProduct
+{
+    // B samples, H heads, N queries, S keys, D = d / H.
+
+    /// <summary>The attention's output before to_out, (B, N, d).</summary>
+    /// <param name="queries">Q, (B, N, d).</param>
+    /// <param name="memory">K and V, (B, S, d), or (1, S, d) for the same in every sample.</param>
+    /// <param name="heads">H.</param>
+    /// <param name="bias">Added to the scores, (B, 1, 1, S) or (1, 1, 1, S), in the precision of Q; null: none.</param>
+    public static Tensor Attend(Tensor queries, KeysAndValues memory, int heads, Tensor? bias = null)
+    {
+        using var scope = NewDisposeScope();
+        var (b, n, d) = (queries.shape[0], queries.shape[1], queries.shape[2]);
+        var q = Split(queries, b, heads);
+        var k = Split(memory.Keys, b, heads);
+        var v = Split(memory.Values, b, heads);
+        var attended = nn.functional.scaled_dot_product_attention(q, k, v, bias); // (B, H, N, D)
+        return attended.transpose(1, 2).reshape(b, n, d).MoveToOuterDisposeScope();
+    }
+
+    // (B or 1, N, d) to (B, H, N, D). Four axes: libtorch's fast kernel takes no others.
+    private static Tensor Split(Tensor x, long batch, int heads)
+    {
+        var split = x.view(x.shape[0], x.shape[1], heads, x.shape[2] / heads).transpose(1, 2);
+        return x.shape[0] == batch ? split : split.expand(batch, -1, -1, -1);
+    }
+}

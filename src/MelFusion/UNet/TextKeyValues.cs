@@ -1,0 +1,36 @@
+using MelFusion.KeyValue;
+using TorchSharp;
+
+namespace MelFusion.UNet;
+
+/// <summary>
+/// K^M and V^M of every cross-attention for one batch of texts. The text does not change while a clip is denoised, so they are computed
+/// once (<see cref="ConditionalUNet.ProjectText"/>) and given to each step. For inference: no gradient reaches the text's projections.
+/// </summary>
+public sealed class TextKeyValues : IDisposable
+{
+    private readonly IReadOnlyDictionary<string, KeysAndValues> _byLayer;
+
+    internal TextKeyValues(IReadOnlyDictionary<string, KeysAndValues> byLayer)
+    {
+        foreach (var (keys, values) in byLayer.Values)
+        {
+            keys.DetachFromDisposeScope();
+            values.DetachFromDisposeScope();
+        }
+
+        _byLayer = byLayer;
+    }
+
+    internal KeysAndValues this[AttentionLayer layer] => _byLayer[layer.Name];
+
+    /// <summary>Frees the tensors.</summary>
+    public void Dispose()
+    {
+        foreach (var (keys, values) in _byLayer.Values)
+        {
+            keys.Dispose();
+            values.Dispose();
+        }
+    }
+}
