@@ -10,21 +10,21 @@ namespace MelFusion.KeyValue;
 public interface IKeyValueTap
 {
     /// <summary>Sees K and V of a layer's self-attention, (B, n, d), and returns those to use.</summary>
-    KeysAndValues SelfAttention(AttentionLayer layer, KeysAndValues own) => own;
+    public KeysAndValues SelfAttention(AttentionLayer layer, KeysAndValues own) => own;
 
     /// <summary>Sees the text states (B, s, c) that a layer's cross-attention is about to project, and returns those to project.</summary>
-    Tensor Context(AttentionLayer layer, Tensor text) => text;
+    public Tensor Context(AttentionLayer layer, Tensor text) => text;
 
     /// <summary>Attends to the text, K^M and V^M; the result (B, n, d) goes to to_out.</summary>
     /// <param name="layer">Where.</param>
     /// <param name="queries">Q, (B, n, d).</param>
     /// <param name="text">K^M and V^M, (B, s, d), or (1, s, d) for the same text in every sample.</param>
     /// <param name="bias">0 where a token is valid and -10000 where it is padding, (B, 1, 1, s); null: all are valid.</param>
-    Tensor CrossAttention(AttentionLayer layer, Tensor queries, KeysAndValues text, Tensor? bias) =>
+    public Tensor CrossAttention(AttentionLayer layer, Tensor queries, KeysAndValues text, Tensor? bias) =>
         ScaledDotProduct.Attend(queries, text, layer.Heads, bias);
 
     /// <summary>Sees what the cross-attention gives, (B, n, d), after to_out and before the residual.</summary>
-    void CrossAttentionOutput(AttentionLayer layer, Tensor output)
+    public void CrossAttentionOutput(AttentionLayer layer, Tensor output)
     {
     }
 }

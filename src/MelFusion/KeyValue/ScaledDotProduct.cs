@@ -20,7 +20,9 @@ public static class ScaledDotProduct
         var q = Split(queries, b, heads);
         var k = Split(memory.Keys, b, heads);
         var v = Split(memory.Values, b, heads);
-        var attended = nn.functional.scaled_dot_product_attention(q, k, v, bias); // (B, H, N, D)
+        var attended = queries.device_type == DeviceType.META
+            ? torch.empty_like(q) // libtorch has no attention on the meta device
+            : nn.functional.scaled_dot_product_attention(q, k, v, bias); // (B, H, N, D)
         return attended.transpose(1, 2).reshape(b, n, d).MoveToOuterDisposeScope();
     }
 

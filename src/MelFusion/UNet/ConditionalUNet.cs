@@ -445,7 +445,7 @@ internal sealed class UpBlock : nn.Module
 /// <remarks>
 /// Sampling: under no_grad, with the text projected once (<see cref="ProjectText"/>), once per step
 /// <c>unet.Forward(z, t, text, mask, tap, projected)</c>. Training: the same call with gradients and without
-/// <c>projected</c>; the tap of a <see cref="Synapse.VisualSynapse"/> carries the picture, sample by sample.
+/// <c>projected</c>; the tap of a visual synapse carries the picture, sample by sample.
 /// </remarks>
 public sealed class ConditionalUNet : nn.Module
 {
@@ -479,6 +479,9 @@ public sealed class ConditionalUNet : nn.Module
 
     /// <summary>The sizes it was made with.</summary>
     public UNetConfig Config { get; }
+
+    /// <summary>Sees what the parts give, by the name of their keys, so that a difference from a reference can be placed.</summary>
+    internal Action<string, Tensor>? Observer { get; set; }
 
     /// <summary>Every transformer layer's cross-attention with its place, in the order in which they run.</summary>
     private IEnumerable<TransformerLayer> Attentions =>
@@ -521,32 +524,39 @@ public sealed class ConditionalUNet : nn.Module
         Tensor sample, Tensor timestep, Tensor text, Tensor? textMask, IKeyValueTap? tap, TextKeyValues? projected, AttentionLayer? last)
     {
         using var scope = NewDisposeScope();
-        var time = Fresh.Silu(_timeEmbedding.Forward(timestep, sample.dtype)); // (B, e)
-        var given = new Conditioning(time, text.to(sample.dtype), Bias(textMask, sample.dtype), tap, projected);
+        var time = _timeEmbedding.Forward(timestep, sample.dtype); // (B, e)
+        Observer?.Invoke("time_embedding", time);
+        var given = new Conditioning(Fresh.Silu(time), text.to(sample.dtype), Bias(textMask, sample.dtype), tap, projected);
 
         // Down: every result is kept for the way up.
         Tensor? h = _convIn.forward(sample);
+        Observer?.Invoke("conv_in", h);
         var skips = new List<Tensor> { h };
-        foreach (var block in _downBlocks)
+        for (int i = 0; i < _downBlocks.Count; i++)
         {
-            h = block.Forward(h, given, skips, last);
+            h = _downBlocks[i].Forward(h, given, skips, last);
             if (h is null)
             {
                 return null;
             }
+
+            Observer?.Invoke($"down_blocks.{i}", h);
         }
 
         // Middle.
         h = _midBlock.Forward(h, given);
+        Observer?.Invoke("mid_block", h);
 
         // Up: each layer takes the skip of its size.
-        foreach (var block in _upBlocks)
+        for (int i = 0; i < _upBlocks.Count; i++)
         {
-            h = block.Forward(h, given, skips, last);
+            h = _upBlocks[i].Forward(h, given, skips, last);
             if (h is null)
             {
                 return null;
             }
+
+            Observer?.Invoke($"up_blocks.{i}", h);
         }
 
         // Out.

@@ -56,7 +56,7 @@ public sealed class Conv1d : nn.Module<Tensor, Tensor>
     public Parameter Weight => _weight;
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor x) =>
+    public override Tensor forward(Tensor x) => MetaConvolution.Of(x, _weight, [_stride], [_padding], [_dilation]) ??
         F.conv1d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding, _dilation, _groups);
 }
 
@@ -82,7 +82,7 @@ public sealed class ConvTranspose1d : nn.Module<Tensor, Tensor>
     public Parameter Weight => _weight;
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor x) =>
+    public override Tensor forward(Tensor x) => MetaConvolution.Transposed(x, _weight, _stride, _padding) ??
         F.conv_transpose1d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding);
 }
 
@@ -117,7 +117,7 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
     public Parameter Weight => _weight;
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor x) =>
+    public override Tensor forward(Tensor x) => MetaConvolution.Of(x, _weight, _stride, _padding, _dilation) ??
         F.conv2d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding, _dilation, _groups);
 }
 
@@ -139,7 +139,9 @@ public sealed class GroupNorm : nn.Module<Tensor, Tensor>
     }
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor x) => F.group_norm(x, _groups, _weight, _bias, _epsilon);
+    public override Tensor forward(Tensor x) => x.device_type == DeviceType.META
+        ? torch.empty_like(x) // libtorch has no norms on the meta device
+        : F.group_norm(x, _groups, _weight, _bias, _epsilon);
 }
 
 /// <summary>Layer normalisation over the last axis, parameters in fp32 whatever the input.</summary>
@@ -160,7 +162,9 @@ public sealed class LayerNorm : nn.Module<Tensor, Tensor>
     }
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor x) => F.layer_norm(x, _shape, _weight, _bias, _epsilon);
+    public override Tensor forward(Tensor x) => x.device_type == DeviceType.META
+        ? torch.empty_like(x) // libtorch has no norms on the meta device
+        : F.layer_norm(x, _shape, _weight, _bias, _epsilon);
 }
 
 /// <summary>A table of vectors looked up by id: (…) of int64 to (…, D).</summary>
@@ -197,4 +201,29 @@ internal static class LayerParameter
     /// <summary>The parameter itself where the precisions agree, a cast (seen by autograd) where not.</summary>
     public static Tensor InPrecisionOf(this Parameter parameter, Tensor x) =>
         parameter.dtype == x.dtype ? parameter : parameter.to(x.dtype);
+}
+
+/// <summary>
+/// libtorch has no convolution on the meta device, where tensors are shapes without values: here is the shape. Null on every other device.
+/// </summary>
+internal static class MetaConvolution
+{
+    /// <summary>(B, C, ...) to (B, C', ...).</summary>
+    public static Tensor? Of(Tensor x, Parameter weight, long[] stride, long[] padding, long[] dilation)
+    {
+        if (x.device_type != DeviceType.META)
+        {
+            return null;
+        }
+
+        var sides = x.shape.Skip(2).Select((side, i) =>
+            (side + 2 * padding[i] - dilation[i] * (weight.shape[i + 2] - 1) - 1) / stride[i] + 1);
+        return torch.empty([x.shape[0], weight.shape[0], .. sides], x.dtype, x.device);
+    }
+
+    /// <summary>(B, C, T) to (B, C', T').</summary>
+    public static Tensor? Transposed(Tensor x, Parameter weight, long stride, long padding) =>
+        x.device_type == DeviceType.META
+            ? torch.empty([x.shape[0], weight.shape[1], (x.shape[2] - 1) * stride - 2 * padding + weight.shape[2]], x.dtype, x.device)
+            : null;
 }
