@@ -26,7 +26,7 @@ public sealed record WavInfo(int Channels, int SampleRate, int BitsPerSample, bo
 public static class WavFile
 {
     /// <summary>Floats beyond this (120 dB over full scale) are no sound: their squares would overflow later.</summary>
-    private const float LoudestSample = 1e6f;
+    internal const float LoudestSample = 1e6f;
 
     private const int FramesAtOnce = 1 << 14;
 
@@ -140,7 +140,7 @@ public static class WavFile
         }
     }
 
-    private static SafeFileHandle Open(string path)
+    internal static SafeFileHandle Open(string path)
     {
         try
         {
