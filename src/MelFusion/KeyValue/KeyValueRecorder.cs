@@ -49,6 +49,6 @@ public sealed class KeyValueRecorder(IEnumerable<AttentionLayer> layers, bool ne
         return captured;
     }
 
-    // The same memory under a handle that no scope frees.
+    // The same memory under a handle that the scope of the call does not free.
     private static Tensor Kept(Tensor x) => x.detach().DetachFromDisposeScope();
 }

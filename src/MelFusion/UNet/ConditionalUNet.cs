@@ -136,7 +136,7 @@ internal sealed class AttentionProjections : nn.Module
         var tap = given.Tap;
         var states = tap?.Context(_layer, given.Text) ?? given.Text;
         bool known = given.Projected is not null && ReferenceEquals(states, given.Text);
-        var text = known ? given.Projected![_layer] : Project(states);
+        var text = known ? given.Projected!.KeyValues[_layer.Name] : Project(states);
         var queries = _toQ.forward(x);
         var attended = tap?.CrossAttention(_layer, queries, text, given.Bias) ?? ScaledDotProduct.Attend(queries, text, _layer.Heads, given.Bias);
         var y = _toOut[0].forward(attended);
@@ -445,7 +445,7 @@ internal sealed class UpBlock : nn.Module
 /// <remarks>
 /// Sampling: under no_grad, with the text projected once (<see cref="ProjectText"/>), once per step
 /// <c>unet.Forward(z, t, text, mask, tap, projected)</c>. Training: the same call with gradients and without
-/// <c>projected</c>; the tap of a visual synapse carries the picture, sample by sample.
+/// <c>projected</c>; the tap of a <see cref="Synapse.VisualSynapse"/> carries the picture, sample by sample.
 /// </remarks>
 public sealed class ConditionalUNet : nn.Module
 {

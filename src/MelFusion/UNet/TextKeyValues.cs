@@ -9,8 +9,6 @@ namespace MelFusion.UNet;
 /// </summary>
 public sealed class TextKeyValues : IDisposable
 {
-    private readonly IReadOnlyDictionary<string, KeysAndValues> _byLayer;
-
     internal TextKeyValues(IReadOnlyDictionary<string, KeysAndValues> byLayer)
     {
         foreach (var (keys, values) in byLayer.Values)
@@ -19,15 +17,16 @@ public sealed class TextKeyValues : IDisposable
             values.DetachFromDisposeScope();
         }
 
-        _byLayer = byLayer;
+        KeyValues = byLayer;
     }
 
-    internal KeysAndValues this[AttentionLayer layer] => _byLayer[layer.Name];
+    /// <summary>K^M and V^M, (B, s, d), by the name of their layer ("up_blocks.1.attentions.0").</summary>
+    public IReadOnlyDictionary<string, KeysAndValues> KeyValues { get; }
 
     /// <summary>Frees the tensors.</summary>
     public void Dispose()
     {
-        foreach (var (keys, values) in _byLayer.Values)
+        foreach (var (keys, values) in KeyValues.Values)
         {
             keys.Dispose();
             values.Dispose();

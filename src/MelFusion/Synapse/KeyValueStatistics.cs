@@ -1,0 +1,135 @@
+using MelFusion.KeyValue;
+using MelFusion.Weights;
+using TorchSharp;
+using TorchSharp.Utils;
+using static TorchSharp.torch;
+
+namespace MelFusion.Synapse;
+
+/// <summary>Gathers mean and deviation of every channel of keys and values over many samples, layer by layer.</summary>
+public sealed class KeyValueStatistics : IDisposable
+{
+    private readonly Dictionary<string, (Moments Keys, Moments Values)> _layers = [];
+
+    /// <summary>Adds samples.</summary>
+    /// <param name="keyValues">K and V by layer, (B, n, d): of a picture, or of <see cref="UNet.TextKeyValues"/>.</param>
+    /// <param name="mask">Which tokens count, (B, n) of bool; null: all.</param>
+    public void Add(IReadOnlyDictionary<string, KeysAndValues> keyValues, Tensor? mask = null)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        foreach (var (layer, (keys, values)) in keyValues)
+        {
+            var (ofKeys, ofValues) = _layers.TryGetValue(layer, out var known) ? known : _layers[layer] = (new(keys), new(values));
+            ofKeys.Add(keys, mask);
+            ofValues.Add(values, mask);
+        }
+    }
+
+    internal (Moments Keys, Moments Values) this[string layer] => _layers.TryGetValue(layer, out var moments)
+        ? moments
+        : throw new InvalidOperationException($"No sample of {layer} was added to the statistics.");
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var (keys, values) in _layers.Values)
+        {
+            keys.Dispose();
+            values.Dispose();
+        }
+    }
+}
+
+/// <summary>Count, sum and sum of squares per channel, in 64 bits.</summary>
+internal sealed class Moments(Tensor like) : IDisposable
+{
+    private readonly Tensor _sum = Zeros(like), _squares = Zeros(like); // (d)
+    private long _count;
+
+    public void Add(Tensor x, Tensor? mask)
+    {
+        var rows = x.reshape(-1, x.shape[2]).to(ScalarType.Float64); // (B n, d)
+        rows = mask is null ? rows : rows[mask.reshape(-1)];
+        _sum.add_(rows.sum([0L])); // sum(0) would be a sum to bytes: 0 is a ScalarType too
+        _squares.add_(rows.square().sum([0L]));
+        _count += rows.shape[0];
+    }
+
+    public Tensor Mean() => _sum / _count;
+
+    public Tensor Deviation() => (_squares / _count - Mean().square()).clamp_min(0).sqrt();
+
+    public void Dispose()
+    {
+        _sum.Dispose();
+        _squares.Dispose();
+    }
+
+    private static Tensor Zeros(Tensor like) => torch.zeros([like.shape[2]], ScalarType.Float64, like.device).DetachFromDisposeScope();
+}
+
+/// <summary>One layer's fixed statistics, and the change of scale they make.</summary>
+internal sealed class KeyValueScale : nn.Module
+{
+    private const double SmallestDeviation = 1e-4;
+
+    [ComponentName(Name = "image")] private readonly ChannelStatistics _image;
+    [ComponentName(Name = "music")] private readonly ChannelStatistics _music;
+
+    public KeyValueScale(int width, Placement place) : base(nameof(KeyValueScale))
+    {
+        (_image, _music) = (new(width, place), new(width, place));
+        RegisterComponents();
+    }
+
+    /// <summary>(x - image mean) / image deviation x music deviation + music mean, channel by channel, in fp32.</summary>
+    public KeysAndValues Apply(KeysAndValues picture) => new(
+        Apply(picture.Keys, _image.KeyMean, _image.KeyDeviation, _music.KeyMean, _music.KeyDeviation),
+        Apply(picture.Values, _image.ValueMean, _image.ValueDeviation, _music.ValueMean, _music.ValueDeviation));
+
+    public void Set(KeyValueStatistics picture, KeyValueStatistics music, string layer)
+    {
+        _image.Set(picture[layer]);
+        _music.Set(music[layer]);
+    }
+
+    private static Tensor Apply(Tensor x, Tensor mean, Tensor deviation, Tensor newMean, Tensor newDeviation) =>
+        (x - mean) * (newDeviation / deviation.clamp_min(SmallestDeviation)) + newMean;
+}
+
+/// <summary>Mean and deviation of keys and values per channel, (d) each: buffers of the synapse's file, mean 0 and deviation 1 until set.</summary>
+internal sealed class ChannelStatistics : nn.Module
+{
+    [ComponentName(Name = "key_mean")] private readonly Tensor _keyMean;
+    [ComponentName(Name = "key_deviation")] private readonly Tensor _keyDeviation;
+    [ComponentName(Name = "value_mean")] private readonly Tensor _valueMean;
+    [ComponentName(Name = "value_deviation")] private readonly Tensor _valueDeviation;
+
+    public ChannelStatistics(int width, Placement place) : base(nameof(ChannelStatistics))
+    {
+        _keyMean = torch.zeros([width], ScalarType.Float32, place.Device).DetachFromDisposeScope();
+        _keyDeviation = torch.ones([width], ScalarType.Float32, place.Device).DetachFromDisposeScope();
+        _valueMean = torch.zeros([width], ScalarType.Float32, place.Device).DetachFromDisposeScope();
+        _valueDeviation = torch.ones([width], ScalarType.Float32, place.Device).DetachFromDisposeScope();
+        RegisterComponents();
+    }
+
+    public Tensor KeyMean => _keyMean;
+
+    public Tensor KeyDeviation => _keyDeviation;
+
+    public Tensor ValueMean => _valueMean;
+
+    public Tensor ValueDeviation => _valueDeviation;
+
+    public void Set((Moments Keys, Moments Values) moments)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        _keyMean.copy_(moments.Keys.Mean());
+        _keyDeviation.copy_(moments.Keys.Deviation());
+        _valueMean.copy_(moments.Values.Mean());
+        _valueDeviation.copy_(moments.Values.Deviation());
+    }
+}

@@ -1,0 +1,88 @@
+namespace MelFusion.Synapse;
+
+/// <summary>How the picture's keys and values are put into the music's cross-attention.</summary>
+public enum SynapseMode
+{
+    /// <summary>Eq. 5-6: K^I and V^I, averaged to the text's tokens, are blended with K^M and V^M.</summary>
+    Pool,
+
+    /// <summary>Two attentions, one to the text and one to the picture, whose outputs are blended.</summary>
+    Parallel,
+
+    /// <summary>One attention to the text's and the picture's tokens side by side.</summary>
+    Concat,
+
+    /// <summary>What the published code does: the picture's cross-attention output is blended with the text's states.</summary>
+    Code,
+}
+
+/// <summary>Which half of the music's UNet meets the picture (the paper's Table 2).</summary>
+public enum SynapsePlace
+{
+    /// <summary>The way up: the paper's choice.</summary>
+    Decoder,
+
+    /// <summary>The way down.</summary>
+    Encoder,
+
+    /// <summary>Both ways.</summary>
+    Both,
+}
+
+/// <summary>How many alphas there are.</summary>
+public enum AlphaSharing
+{
+    /// <summary>Each layer learns its own: the paper's choice.</summary>
+    PerLayer,
+
+    /// <summary>One for all layers.</summary>
+    Same,
+}
+
+/// <summary>What is done to the picture's keys and values before they meet the music's.</summary>
+public enum KeyValueNormalisation
+{
+    /// <summary>Nothing: the paper.</summary>
+    None,
+
+    /// <summary>
+    /// Beyond the paper: what pictures have in common is taken out (mean and deviation per channel over training pictures), and what is
+    /// left gets the scale of the music's own keys and values.
+    /// </summary>
+    Standardise,
+}
+
+/// <summary>synapse/config.json.</summary>
+public sealed record SynapseConfig
+{
+    /// <summary>How the picture meets the music.</summary>
+    public SynapseMode Mode { get; init; } = SynapseMode.Pool;
+
+    /// <summary>Where.</summary>
+    public SynapsePlace Where { get; init; } = SynapsePlace.Decoder;
+
+    /// <summary>One alpha per layer, or one for all.</summary>
+    public AlphaSharing Alpha { get; init; } = AlphaSharing.PerLayer;
+
+    /// <summary>The alpha training starts at, above 0 and below 1 (in mode Code, whose factor is below 0.2, above 0 and below 0.2).</summary>
+    public double InitialAlpha { get; init; } = 0.08;
+
+    /// <summary>What is done to K^I and V^I first. Not for mode Code.</summary>
+    public KeyValueNormalisation KeyValueNormalisation { get; init; } = KeyValueNormalisation.None;
+
+    /// <summary>Checks what a file may have stated wrongly.</summary>
+    /// <exception cref="MelFusionException">In one sentence: the setting that cannot be, and what can.</exception>
+    public void Validate()
+    {
+        double limit = Mode == SynapseMode.Code ? 0.2 : 1;
+        if (!(InitialAlpha > 0 && InitialAlpha < limit))
+        {
+            throw new MelFusionException($"The synapse's config.json cannot be used: initial_alpha must lie between 0 and {limit}.");
+        }
+
+        if (Mode == SynapseMode.Code && KeyValueNormalisation != KeyValueNormalisation.None)
+        {
+            throw new MelFusionException("The synapse's config.json cannot be used: key_value_normalisation must be none where mode is code, which mixes no keys and values.");
+        }
+    }
+}

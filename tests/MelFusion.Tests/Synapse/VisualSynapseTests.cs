@@ -1,0 +1,254 @@
+using MelFusion.KeyValue;
+using MelFusion.Synapse;
+using MelFusion.Tests.Support;
+using MelFusion.UNet;
+using MelFusion.Weights;
+using Shouldly;
+using TorchSharp;
+using Xunit;
+using static TorchSharp.torch;
+
+namespace MelFusion.Tests.Synapse;
+
+public class VisualSynapseTests
+{
+    private const double OutputTolerance = 3e-5, GradientTolerance = 1e-4;
+
+    [Theory]
+    [InlineData("output.pool", SynapseMode.Pool, SynapsePlace.Decoder, AlphaSharing.PerLayer, 1)]
+    [InlineData("output.pool.encoder", SynapseMode.Pool, SynapsePlace.Encoder, AlphaSharing.PerLayer, 1)]
+    [InlineData("output.pool.both", SynapseMode.Pool, SynapsePlace.Both, AlphaSharing.PerLayer, 1)]
+    [InlineData("output.pool.same", SynapseMode.Pool, SynapsePlace.Decoder, AlphaSharing.Same, 1)]
+    [InlineData("output.influence_0", SynapseMode.Pool, SynapsePlace.Decoder, AlphaSharing.PerLayer, 0)]
+    [InlineData("output.influence_0.5", SynapseMode.Pool, SynapsePlace.Decoder, AlphaSharing.PerLayer, 0.5)]
+    [InlineData("output.parallel", SynapseMode.Parallel, SynapsePlace.Decoder, AlphaSharing.PerLayer, 1)]
+    [InlineData("output.parallel.influence_0.5", SynapseMode.Parallel, SynapsePlace.Decoder, AlphaSharing.PerLayer, 0.5)]
+    [InlineData("output.concat", SynapseMode.Concat, SynapsePlace.Decoder, AlphaSharing.PerLayer, 1)]
+    [InlineData("output.concat.influence_0.5", SynapseMode.Concat, SynapsePlace.Decoder, AlphaSharing.PerLayer, 0.5)]
+    [InlineData("output.code", SynapseMode.Code, SynapsePlace.Decoder, AlphaSharing.PerLayer, 1)]
+    [Trait("Category", "Parity")]
+    public void The_picture_changes_the_prediction_as_in_the_reference(
+        string expected, SynapseMode mode, SynapsePlace where, AlphaSharing alpha, double influence)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var reference = new Reference(new() { Mode = mode, Where = where, Alpha = alpha });
+        using var picture = reference.Picture();
+
+        var tap = reference.Synapse.Tap(picture, influence, reference.Mask);
+        var y = reference.Predict(tap);
+
+        y.ShouldMatch(reference.Io[expected], OutputTolerance, expected);
+        using var projected = reference.Music.ProjectText(reference.Io["music.text"]);
+        reference.Predict(reference.Synapse.Tap(picture, influence, reference.Mask), projected).ShouldMatch(y, 1e-6, "text projected before");
+    }
+
+    [Theory]
+    [InlineData("", SynapseMode.Pool)]
+    [InlineData("parallel.", SynapseMode.Parallel)]
+    [InlineData("concat.", SynapseMode.Concat)]
+    [InlineData("code.", SynapseMode.Code)]
+    [Trait("Category", "Parity")]
+    public void Losses_and_gradients_are_those_of_the_reference(string name, SynapseMode mode)
+    {
+        using var scope = NewDisposeScope();
+        using var reference = new Reference(new() { Mode = mode });
+        using var picture = reference.Picture();
+        var influence = torch.ones(2);
+
+        var y = reference.Predict(reference.Synapse.Tap(picture, influence, reference.Mask));
+        var loss = (y - reference.Io["target"]).square().mean();
+        loss.backward();
+
+        loss.reshape(1).ShouldMatch(reference.Io[$"loss.{(name.Length == 0 ? "pool" : name.TrimEnd('.'))}"], OutputTolerance, "loss");
+        var ours = reference.Synapse.named_parameters().Concat(reference.Music.named_parameters()).ToDictionary(p => p.name, p => p.parameter);
+        string prefix = $"gradient.{name}";
+        var keys = reference.Io.Io.Tensors.Select(entry => entry.Key).Where(key => key.StartsWith(prefix, StringComparison.Ordinal))
+            .Where(key => ours.ContainsKey(key[prefix.Length..])).ToList();
+        keys.ShouldNotBeEmpty();
+        foreach (string key in keys)
+        {
+            ours[key[prefix.Length..]].grad!.ShouldMatch(reference.Io[key], GradientTolerance, key);
+        }
+    }
+
+    [Fact]
+    [Trait("Category", "Parity")]
+    public void Keys_and_values_are_pooled_to_each_texts_own_tokens()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var reference = new Reference(new());
+        using var picture = reference.Picture();
+        using var pooling = new TokenPooling(reference.Mask);
+        using var pooled = pooling.Pool(picture);
+
+        pooled.IsPooled.ShouldBeTrue();
+        foreach (var layer in reference.Music.Config.DecoderLayers)
+        {
+            pooled.KeyValues[layer.Name].Keys.ShouldMatch(reference.Io[$"pool.{layer.Name}.key"], OutputTolerance, layer.Name);
+            pooled.KeyValues[layer.Name].Values.ShouldMatch(reference.Io[$"pool.{layer.Name}.value"], OutputTolerance, layer.Name);
+        }
+
+        var y = reference.Predict(reference.Synapse.Tap(pooled, 1, reference.Mask));
+        y.ShouldMatch(reference.Io["output.pool"], OutputTolerance);
+    }
+
+    [Fact]
+    public void Zero_influence_and_no_picture_are_no_tap_at_all()
+    {
+        using var scope = NewDisposeScope();
+        using var reference = new Reference(new());
+        using var picture = reference.Picture();
+
+        reference.Synapse.Tap(picture, 0, reference.Mask).ShouldBeNull();
+        reference.Synapse.Tap(null, 1, reference.Mask).ShouldBeNull();
+    }
+
+    [Theory]
+    [InlineData(SynapseMode.Pool)]
+    [InlineData(SynapseMode.Parallel)]
+    [InlineData(SynapseMode.Concat)]
+    [InlineData(SynapseMode.Code)]
+    public void In_a_batch_the_samples_of_zero_influence_are_text_to_music_to_the_last_bit(SynapseMode mode)
+    {
+        using var scope = NewDisposeScope();
+        using var reference = new Reference(new() { Mode = mode });
+        using var picture = reference.Picture();
+
+        var plain = reference.Predict(null);
+        var mixed = reference.Predict(reference.Synapse.Tap(picture, torch.tensor(new[] { 0f, 1f }), reference.Mask));
+        var both = reference.Predict(reference.Synapse.Tap(picture, 1, reference.Mask));
+
+        mixed[0].Equals(plain[0]).ShouldBeTrue();
+        mixed[1].ShouldMatch(both[1], 1e-6);
+        mixed[1].Equals(plain[1]).ShouldBeFalse();
+
+        mixed.square().mean().backward();
+        reference.Synapse.named_parameters().Single().parameter.grad!.isfinite().all().item<bool>().ShouldBeTrue();
+    }
+
+    [Fact]
+    public void One_picture_serves_every_sample_of_a_batch()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        foreach (var mode in Enum.GetValues<SynapseMode>())
+        {
+            using var reference = new Reference(new() { Mode = mode });
+            using var picture = reference.Picture();
+            using var first = picture.Select(x => x[..1]);
+            using var twice = CapturedKeyValues.Concatenate([first, first]);
+
+            var y = reference.Predict(reference.Synapse.Tap(first, 1, reference.Mask));
+
+            y.ShouldMatch(reference.Predict(reference.Synapse.Tap(twice, 1, reference.Mask)), 1e-6, mode.ToString());
+        }
+    }
+
+    [Fact]
+    public void Standardised_keys_and_values_have_the_musics_mean_and_deviation()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var reference = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.Standardise }, load: false);
+        using var picture = reference.Picture();
+        using var text = reference.Music.ProjectText(reference.Io["music.text"]);
+        using KeyValueStatistics ofPictures = new(), ofMusic = new();
+        ofPictures.Add(picture.KeyValues);
+        ofMusic.Add(text.KeyValues, reference.Mask);
+        reference.Synapse.SetStatistics(ofPictures, ofMusic);
+
+        var scale = new KeyValueScale(reference.Synapse.Layers[0].Width, Placement.Cpu);
+        string layer = reference.Synapse.Layers[0].Name;
+        scale.Set(ofPictures, ofMusic, layer);
+        var (keys, _) = scale.Apply(picture.KeyValues[layer]);
+        var valid = text.KeyValues[layer].Keys.reshape(-1, keys.shape[2])[reference.Mask.reshape(-1)];
+
+        keys.mean([0, 1]).ShouldMatch(valid.mean([0L]), 1e-4);
+        keys.reshape(-1, keys.shape[2]).std(0, false).ShouldMatch(valid.std(0, false), 1e-4);
+        reference.Predict(reference.Synapse.Tap(picture, 1, reference.Mask)).isfinite().all().item<bool>().ShouldBeTrue();
+        reference.Synapse.state_dict().Keys.ShouldContain("normalisation.0.image.key_mean");
+    }
+
+    [Fact]
+    public void Alphas_start_where_the_config_says()
+    {
+        using var scope = NewDisposeScope();
+        new VisualSynapse(new() { InitialAlpha = 0.07 }, UNetConfig.Mini, Placement.Cpu).Alphas().Values.ShouldAllBe(alpha => Math.Abs(alpha - 0.07) < 1e-6);
+        new VisualSynapse(new(), UNetConfig.Tango, Placement.Meta).Layers.Count.ShouldBe(9);
+    }
+
+    [Fact]
+    public void Networks_that_do_not_fit_together_are_refused_in_one_sentence()
+    {
+        VisualSynapse.RequireMatch(new(), UNetConfig.StableDiffusion15, UNetConfig.Tango);
+        VisualSynapse.RequireMatch(new(), UNetConfig.MiniImage, UNetConfig.Mini);
+        Should.Throw<MelFusionException>(() => VisualSynapse.RequireMatch(new(), UNetConfig.MiniImage, UNetConfig.Tango)).Message.ShouldContain("up_blocks.1.attentions.0");
+    }
+
+    [Fact]
+    public void A_tap_leaves_nothing_behind_its_scope()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var reference = new Reference(new());
+        using var picture = reference.Picture();
+        long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
+
+        using (NewDisposeScope())
+        {
+            reference.Predict(reference.Synapse.Tap(picture, 0.5, reference.Mask));
+        }
+
+        DisposeScopeManager.Statistics.ThreadTotalLiveCount.ShouldBe(before);
+    }
+
+    /// <summary>The fixture's two UNets and inputs.</summary>
+    private sealed class Reference : IDisposable
+    {
+        private readonly ConditionalUNet _image;
+
+        public Reference(SynapseConfig config, bool load = true)
+        {
+            Io = Fixture.Open("synapse");
+            _image = Load("unet-image");
+            Music = Load("unet-music");
+            Synapse = new(config, Music.Config, Placement.Cpu);
+            VisualSynapse.RequireMatch(config, _image.Config, Music.Config);
+            Mask = Io["music.mask"];
+            if (load)
+            {
+                using var noGrad = no_grad();
+                foreach (var (name, logits) in Synapse.named_parameters())
+                {
+                    logits.copy_(Io[name]);
+                }
+            }
+        }
+
+        public Fixture Io { get; }
+
+        public ConditionalUNet Music { get; }
+
+        public VisualSynapse Synapse { get; }
+
+        public Tensor Mask { get; }
+
+        public CapturedKeyValues Picture() => _image.Capture(Io["image.sample"], Io["timestep"], Io["image.null_text"], Synapse.NewRecorder());
+
+        public Tensor Predict(IKeyValueTap? tap, TextKeyValues? projected = null) =>
+            Music.Forward(Io["music.sample"], Io["timestep"], Io["music.text"], Mask, tap, projected);
+
+        public void Dispose() => Io.Dispose();
+
+        private static ConditionalUNet Load(string name)
+        {
+            using var fixture = Fixture.Open(name);
+            var unet = new ConditionalUNet(ConfigFile.Read<UNetConfig>(fixture.File("config.json")), Placement.Cpu);
+            using var weights = Safetensors.Open(fixture.File("model.safetensors"));
+            unet.LoadFrom(weights);
+            return unet;
+        }
+    }
+}
