@@ -52,8 +52,14 @@ public sealed record MusicRequest
     /// <summary>The longest text accepted, in characters.</summary>
     public const int LongestText = 2000;
 
+    /// <summary>The most clips in one batch.</summary>
+    public const int MostCandidates = 64;
+
     /// <summary>The picture's file as bytes: PNG, JPEG, WebP, BMP or GIF. Null: text-to-music.</summary>
     public ReadOnlyMemory<byte>? Image { get; init; }
+
+    /// <summary>Bare name of the picture's file, to be kept in the recipe; it decides nothing.</summary>
+    public string? ImageName { get; init; }
 
     /// <summary>What the music should be like. Null: the null text.</summary>
     public string? Prompt { get; init; }
@@ -67,7 +73,7 @@ public sealed record MusicRequest
     /// <summary>Denoising steps.</summary>
     public int? Steps { get; init; }
 
-    /// <summary>Classifier-free guidance scale; 1 is none.</summary>
+    /// <summary>Classifier-free guidance scale; 1 or less is none.</summary>
     public double? Guidance { get; init; }
 
     /// <summary>The sampler.</summary>
@@ -96,4 +102,27 @@ public sealed record MusicRequest
 
     /// <summary>Rounds of spectral refinement of the waveform towards its mel; 0 is the paper's way.</summary>
     public int? Refine { get; init; }
+
+    /// <summary>Refuses what no model can do.</summary>
+    /// <exception cref="MelFusionException">With the option and its range.</exception>
+    public void Validate()
+    {
+        string? wrong =
+            Image is null && Prompt is null ? "A picture or a text is needed."
+            : Prompt is not null && string.IsNullOrWhiteSpace(Prompt) ? "The text is empty; leave it out to let the picture speak alone."
+            : Prompt?.Length > LongestText || NegativePrompt?.Length > LongestText ? $"A text has more than {LongestText} characters; shorten it."
+            : Image is { IsEmpty: true } ? "The picture's file is empty."
+            : Duration is { } seconds && !(seconds > 0 && double.IsFinite(seconds)) ? "The duration must be above 0 seconds."
+            : Steps is < 1 or > 1000 ? $"The number of steps is {Steps} and must be 1 to 1000."
+            : InversionSteps is < 1 or > 1000 ? $"The number of inversion steps is {InversionSteps} and must be 1 to 1000."
+            : Guidance is { } scale && !(scale is >= 0 and <= 100) ? "The guidance must be 0 to 100."
+            : !(ImageInfluence is >= 0 and <= 1) ? "The picture's influence must be 0 to 1."
+            : Candidates is < 1 or > MostCandidates ? $"The number of candidates is {Candidates} and must be 1 to {MostCandidates}."
+            : Refine is < 0 or > 100 ? $"The rounds of refinement are {Refine} and must be 0 to 100."
+            : null;
+        if (wrong is not null)
+        {
+            throw new MelFusionException(wrong);
+        }
+    }
 }

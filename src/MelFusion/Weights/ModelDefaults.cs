@@ -20,7 +20,7 @@ public sealed record ModelDefaults
     /// <summary>Steps of the picture's inversion; null: as many as denoising steps.</summary>
     public int? InversionSteps { get; init; }
 
-    /// <summary>Classifier-free guidance scale; 1 is none.</summary>
+    /// <summary>Classifier-free guidance scale; 1 or less is none.</summary>
     public double Guidance { get; init; } = 3;
 
     /// <summary>Share of guidance rescaling, 0 to 1.</summary>
