@@ -1,3 +1,4 @@
+using MelFusion.UNet;
 using MelFusion.Weights;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -37,16 +38,10 @@ internal sealed class ResidualBlock : nn.Module<Tensor, Tensor>
     public override Tensor forward(Tensor x)
     {
         using var scope = NewDisposeScope();
-        var h = _conv1.call(Silu(_norm1.call(x)));
-        h = _conv2.call(Silu(_norm2.call(h)));
-        return Add(h, _shortcut?.call(x) ?? x).MoveToOuterDisposeScope(); // (B, C', H, W)
+        var h = _conv1.call(Fresh.Silu(_norm1.call(x)));
+        h = _conv2.call(Fresh.Silu(_norm2.call(h)));
+        return Fresh.Add(h, _shortcut?.call(x) ?? x).MoveToOuterDisposeScope(); // (B, C', H, W)
     }
-
-    /// <summary>silu of a fresh tensor, over it when no gradient is recorded.</summary>
-    public static Tensor Silu(Tensor fresh) => is_grad_enabled() ? F.silu(fresh) : fresh.silu_();
-
-    /// <summary>The sum, over the first when no gradient is recorded.</summary>
-    public static Tensor Add(Tensor fresh, Tensor x) => is_grad_enabled() ? fresh + x : fresh.add_(x);
 }
 
 /// <summary>Attention of every cell to every other, one head of the full width.</summary>
@@ -223,7 +218,7 @@ internal sealed class Encoder : nn.Module<Tensor, CancellationToken, Tensor>
 
         cancellation.ThrowIfCancellationRequested();
         h = Advance(_midBlock, h);
-        return _convOut.call(ResidualBlock.Silu(_normOut.call(h))).MoveToOuterDisposeScope(); // (B, 2 latent, h, w)
+        return _convOut.call(Fresh.Silu(_normOut.call(h))).MoveToOuterDisposeScope(); // (B, 2 latent, h, w)
     }
 
     /// <summary>The next block's output; the one before is let go at once, as a scope frees only at its end.</summary>
@@ -265,7 +260,7 @@ internal sealed class Decoder : nn.Module<Tensor, CancellationToken, Tensor>
             h = Encoder.Advance(block, h);
         }
 
-        return _convOut.call(ResidualBlock.Silu(_normOut.call(h))).MoveToOuterDisposeScope(); // (B, out, H, W)
+        return _convOut.call(Fresh.Silu(_normOut.call(h))).MoveToOuterDisposeScope(); // (B, out, H, W)
     }
 }
 
@@ -273,7 +268,7 @@ internal sealed class Decoder : nn.Module<Tensor, CancellationToken, Tensor>
 /// The variational autoencoder of Stable Diffusion and of AudioLDM, as diffusers' AutoencoderKL names its tensors. Latents are unscaled
 /// here: the caller multiplies by <see cref="AutoencoderKlConfig.ScalingFactor"/> before diffusion and divides after it.
 /// </summary>
-public sealed class AutoencoderKl : nn.Module
+public sealed class AutoencoderKl : nn.Module, IPublishedLayouts
 {
     private const double LeastLogVariance = -30, LargestLogVariance = 20;
 
@@ -299,6 +294,9 @@ public sealed class AutoencoderKl : nn.Module
 
     /// <summary>The sizes.</summary>
     public AutoencoderKlConfig Config { get; }
+
+    /// <inheritdoc/>
+    WeightsFile IPublishedLayouts.InOwnNames(WeightsFile file) => KeyRenames.ForAutoencoder(file);
 
     /// <summary>The distribution of the latent.</summary>
     /// <param name="x">A picture (B, 3, H, W) in [-1, 1] or a log-mel (B, 1, time, mel).</param>

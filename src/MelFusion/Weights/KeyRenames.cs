@@ -22,8 +22,8 @@ public static partial class KeyRenames
         new(@"(attentions\.\d+)\.proj_attn\.", "$1.to_out.0."),
     ];
 
-    /// <summary>HiFi-GAN as its authors, AudioLDM and TANGO name it, to transformers' names.</summary>
-    public static IReadOnlyList<KeyRename> OriginalVocoder { get; } = [new(@"^ups\.", "upsampler.")];
+    /// <summary>HiFi-GAN as its authors, AudioLDM and TANGO name it, to transformers' names; mean and scale are not used (normalize_before false).</summary>
+    public static IReadOnlyList<KeyRename> OriginalVocoder { get; } = [new(@"^ups\.", "upsampler."), new("^(mean|scale)$", null)];
 
     /// <summary>The autoencoder of latent diffusion's, AudioLDM's and TANGO's own files.</summary>
     /// <param name="levels">Levels of resolution: the original counts the decoder's from the finest, diffusers from the coarsest.</param>

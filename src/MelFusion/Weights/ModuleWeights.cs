@@ -3,6 +3,13 @@ using static TorchSharp.torch;
 
 namespace MelFusion.Weights;
 
+/// <summary>A network whose weights were published under several names: its files are seen through its own ones when it is loaded.</summary>
+public interface IPublishedLayouts
+{
+    /// <summary>The file under the network's own names, whichever of the published layouts it has; what is no weight is left out.</summary>
+    public WeightsFile InOwnNames(WeightsFile file);
+}
+
 /// <summary>Moves weights between a network and files: names and shapes are compared before anything is set.</summary>
 public static class ModuleWeights
 {
@@ -15,6 +22,7 @@ public static class ModuleWeights
     public static void LoadFrom(this nn.Module module, WeightsFile file, Func<string, string>? key = null, Func<string, bool>? ignore = null)
     {
         key ??= name => name;
+        file = module is IPublishedLayouts layouts ? layouts.InOwnNames(file) : file; // only a view: the caller's file stays open
         using var noGrad = no_grad();
         var state = module.state_dict();
         var wanted = state.Keys.ToDictionary(name => name, key);

@@ -96,7 +96,7 @@ public class AutoencoderKlTests
     private static AutoencoderKl Load(Fixture fixture, string configName, string weightsName)
     {
         var vae = new AutoencoderKl(AutoencoderKlConfig.Read(fixture.File(configName)), Placement.Cpu);
-        using var file = KeyRenames.ForAutoencoder(Safetensors.Open(fixture.File(weightsName)));
+        using var file = Safetensors.Open(fixture.File(weightsName));
         vae.LoadFrom(file);
         return vae;
     }
