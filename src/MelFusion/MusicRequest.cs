@@ -55,6 +55,9 @@ public sealed record MusicRequest
     /// <summary>The most clips in one batch.</summary>
     public const int MostCandidates = 64;
 
+    /// <summary>The largest seed: what every JSON reader keeps exactly.</summary>
+    public const long LargestSeed = (1L << 53) - 1;
+
     /// <summary>The picture's file as bytes: PNG, JPEG, WebP, BMP or GIF. Null: text-to-music.</summary>
     public ReadOnlyMemory<byte>? Image { get; init; }
 
@@ -117,6 +120,7 @@ public sealed record MusicRequest
             : InversionSteps is < 1 or > 1000 ? $"The number of inversion steps is {InversionSteps} and must be 1 to 1000."
             : Guidance is { } scale && !(scale is >= 0 and <= 100) ? "The guidance must be 0 to 100."
             : !(ImageInfluence is >= 0 and <= 1) ? "The picture's influence must be 0 to 1."
+            : Seed is < 0 or > LargestSeed ? $"The seed is {Seed} and must be 0 to {LargestSeed}."
             : Candidates is < 1 or > MostCandidates ? $"The number of candidates is {Candidates} and must be 1 to {MostCandidates}."
             : Refine is < 0 or > 100 ? $"The rounds of refinement are {Refine} and must be 0 to 100."
             : null;
