@@ -22,6 +22,9 @@ public sealed record OpenMelOptions
     /// <summary>Whether the pictures for the image models are collected, too.</summary>
     public bool WithPictures { get; init; } = true;
 
+    /// <summary>Folder of the tagger that hears the clips for their captions, or null: captions then say what the games say.</summary>
+    public string? Tagger { get; init; }
+
     /// <summary>How many tools run at the same time.</summary>
     public int Workers { get; init; } = 2;
 }
@@ -82,10 +85,22 @@ public sealed class OpenMelBuilder
         var pictures = ReadPictures(scenes, cancellationToken);
         var tracks = await CutTracksAsync(scenes, trees, cancellationToken).ConfigureAwait(false);
         var split = Split(scenes, pictures, tracks);
-        var rows = await PublishAsync(scenes, pictures, tracks, split, cancellationToken).ConfigureAwait(false);
+        var rows = Publish(scenes, pictures, tracks, split, cancellationToken);
+        rows = Tag(rows, cancellationToken);
         var held = pictures.Values.Where(picture => split.Pictures.TryGetValue(picture.Key, out var place) && place != DataSplit.Train).Select(picture => picture.File).ToList();
         var count = _options.WithPictures ? PictureSet.Write(_options.Output, trees, held, _options.Workers, _progress, cancellationToken) : 0;
         return new OpenMelReport(rows, count, [.. _skipped.Order(StringComparer.Ordinal)]);
+    }
+
+    private Dictionary<DataSplit, IReadOnlyList<OpenMelRow>> Tag(Dictionary<DataSplit, IReadOnlyList<OpenMelRow>> rows, CancellationToken cancellationToken)
+    {
+        if (_options.Tagger is not { } tagger)
+        {
+            return rows;
+        }
+
+        OpenMelTagger.Tag(_options.Output, tagger, _progress, cancellationToken);
+        return rows.Keys.ToDictionary(split => split, split => OpenMelRow.ReadTable(SplitFolder(split)));
     }
 
     private async Task<Dictionary<string, string>> FetchAsync(DebianPackages packages, List<string> names, CancellationToken cancellationToken)
@@ -204,7 +219,7 @@ public sealed class OpenMelBuilder
         return SceneSplit.Part(scenes.SelectMany(scene => Pairs(scene, pictures)).Select(item => item.Pair), clips);
     }
 
-    private async Task<Dictionary<DataSplit, IReadOnlyList<OpenMelRow>>> PublishAsync(List<GameScene> scenes, Dictionary<string, KnownPicture> pictures, Dictionary<string, ReadyTrack> tracks, SceneSplit split, CancellationToken cancellationToken)
+    private Dictionary<DataSplit, IReadOnlyList<OpenMelRow>> Publish(List<GameScene> scenes, Dictionary<string, KnownPicture> pictures, Dictionary<string, ReadyTrack> tracks, SceneSplit split, CancellationToken cancellationToken)
     {
         var kept = scenes.SelectMany(scene => Pairs(scene, pictures).Where(item => split.Keeps(item.Pair)).Select(item => (Scene: scene, item.Track, Picture: pictures[Identity(item.Picture)], item.Pair)))
             .Where(item => tracks.ContainsKey(item.Track.File))
@@ -233,7 +248,6 @@ public sealed class OpenMelBuilder
             RemoveStrays(place, rows[place]);
         }
 
-        await Task.CompletedTask.ConfigureAwait(false);
         return rows.ToDictionary(pair => pair.Key, pair => (IReadOnlyList<OpenMelRow>)pair.Value);
     }
 
