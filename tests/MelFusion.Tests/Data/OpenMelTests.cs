@@ -46,6 +46,16 @@ public sealed class OpenMelTests : IDisposable
     }
 
     [Fact]
+    public void More_tunes_than_pictures_are_all_kept()
+    {
+        var pairs = Enumerable.Range(0, 30).SelectMany(i => Enumerable.Range(0, 8).Select(j => new ScenePair("game", $"t{i}", $"p{j}"))).ToList();
+        var split = SceneSplit.Part(pairs, pairs.Select(pair => pair.Tune).Distinct().ToDictionary(tune => tune, _ => 5));
+        split.Tunes.Count.ShouldBe(30);
+        split.Pictures.Count.ShouldBe(8);
+        split.Tunes.Keys.ShouldAllBe(tune => pairs.Any(pair => pair.Tune == tune && split.Keeps(pair)));
+    }
+
+    [Fact]
     public void A_game_of_a_few_scenes_is_for_training_alone()
     {
         ScenePair[] pairs = [new("small", "a", "p"), new("small", "b", "q")];

@@ -62,10 +62,9 @@ internal static class ArchiveFolders
             && (ending != ".dds" || WantedDds.Any(part => entry.FullName.Contains(part, StringComparison.Ordinal)));
     }
 
-    // 0 A.D. keeps its textures upside down, as the graphics card wants them.
     private static async Task ConvertAsync(string picture, CancellationToken cancellationToken)
     {
-        string[] arguments = ["-nostdin", "-v", "error", "-y", "-protocol_whitelist", "file,pipe", "-f", "dds_pipe", "-i", "file:" + picture, "-vf", "vflip", "-frames:v", "1", "file:" + Path.ChangeExtension(picture, null).Replace(".cached", "", StringComparison.Ordinal)];
+        string[] arguments = ["-nostdin", "-v", "error", "-y", "-protocol_whitelist", "file,pipe", "-f", "dds_pipe", "-i", "file:" + picture, "-frames:v", "1", "file:" + Path.ChangeExtension(picture, null).Replace(".cached", "", StringComparison.Ordinal)];
         await ToolProcess.RunAsync("ffmpeg", arguments, null, 1 << 20, TimeSpan.FromMinutes(1), cancellationToken).ConfigureAwait(false);
         File.Delete(picture);
     }

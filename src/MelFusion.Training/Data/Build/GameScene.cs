@@ -4,7 +4,8 @@ namespace MelFusion.Training.Data.Build;
 /// <param name="File">Full path of the file.</param>
 /// <param name="Title">Title of the track, from the game's own tables or from the file's name.</param>
 /// <param name="Tune">Tracks of one game with the same tune (a fast version, a remix) belong into the same split.</param>
-public sealed record SceneTrack(string File, string Title, string Tune);
+/// <param name="MostClips">At most so many clips are used, spread over the track; fewer where the pictures belong to the game as a whole.</param>
+public sealed record SceneTrack(string File, string Title, string Tune, int MostClips = ClipCutter.MostClips);
 
 /// <summary>A picture of a scene: one file, or a backdrop painted from several, the lowest first.</summary>
 /// <param name="Layers">Full paths of the files; the first fills the picture, later ones stand at its foot.</param>

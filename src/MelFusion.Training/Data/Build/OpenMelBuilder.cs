@@ -213,9 +213,9 @@ public sealed class OpenMelBuilder
 
     private static SceneSplit Split(List<GameScene> scenes, Dictionary<string, KnownPicture> pictures, Dictionary<string, ReadyTrack> tracks)
     {
-        var clips = scenes.SelectMany(scene => scene.Tracks.Select(track => (Key: TuneKey(scene, track), track.File))).Distinct()
+        var clips = scenes.SelectMany(scene => scene.Tracks.Select(track => (Key: TuneKey(scene, track), track.File, track.MostClips))).Distinct()
             .GroupBy(item => item.Key, StringComparer.Ordinal)
-            .ToDictionary(group => group.Key, group => group.Sum(item => tracks.TryGetValue(item.File, out var ready) ? ready.Offsets.Count : 0), StringComparer.Ordinal);
+            .ToDictionary(group => group.Key, group => group.Sum(item => tracks.TryGetValue(item.File, out var ready) ? Math.Min(ready.Offsets.Count, item.MostClips) : 0), StringComparer.Ordinal);
         return SceneSplit.Part(scenes.SelectMany(scene => Pairs(scene, pictures)).Select(item => item.Pair), clips);
     }
 
@@ -234,9 +234,9 @@ public sealed class OpenMelBuilder
             Directory.CreateDirectory(AudioFolder(place));
             seen.ForEach(picture => WriteOnce(Path.Combine(SplitFolder(place), "images", picture.Name + ".jpg"), picture.File.Jpeg));
             var track = tracks[group.Key];
-            rows[place].AddRange(track.Offsets.Select((offset, i) => Row(track, i, offset, items[0].Scene, [.. items.Select(item => item.Scene.Name).Distinct(StringComparer.Ordinal)], seen)));
-            for (var i = 0; i < track.Offsets.Count; i++)
+            foreach (var i in Spread(track.Offsets.Count, items[0].Track.MostClips))
             {
+                rows[place].Add(Row(track, i, track.Offsets[i], items[0].Scene, [.. items.Select(item => item.Scene.Name).Distinct(StringComparer.Ordinal)], seen));
                 MoveClip(ClipName(track.Id, i), place);
             }
         }
@@ -250,6 +250,8 @@ public sealed class OpenMelBuilder
 
         return rows.ToDictionary(pair => pair.Key, pair => (IReadOnlyList<OpenMelRow>)pair.Value);
     }
+
+    private static IEnumerable<int> Spread(int count, int most) => Enumerable.Range(0, Math.Min(count, most)).Select(k => k * count / Math.Min(count, most));
 
     private static OpenMelRow Row(ReadyTrack track, int index, int offset, GameScene scene, IReadOnlyList<string> names, List<KnownPicture> pictures)
     {
@@ -293,8 +295,21 @@ public sealed class OpenMelBuilder
         {
             foreach (var file in Directory.EnumerateFiles(Path.Combine(SplitFolder(place), folder)).Where(file => !wanted.Contains($"{folder}/{Path.GetFileName(file)}")).ToList())
             {
-                File.Delete(file);
+                Discard(file);
             }
+        }
+    }
+
+    // A clip that this run does not use may be used by the next.
+    private void Discard(string file)
+    {
+        if (Path.GetExtension(file) == ".wav")
+        {
+            File.Move(file, Path.Combine(_staging, Path.GetFileName(file)), overwrite: true);
+        }
+        else
+        {
+            File.Delete(file);
         }
     }
 

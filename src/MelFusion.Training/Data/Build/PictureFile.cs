@@ -59,7 +59,7 @@ internal sealed record PictureFile(string Hash, byte[] Thumbnail, int Width, int
 
     private static SKBitmap? Paint(List<byte[]> files)
     {
-        var layers = files.Select(Decode).ToList();
+        var layers = files.Select(file => files.Count == 1 ? Trim(Decode(file)) : Decode(file)).ToList();
         try
         {
             if (layers.Contains(null) || IsHollow(layers[0]!))
@@ -94,6 +94,29 @@ internal sealed record PictureFile(string Hash, byte[] Thumbnail, int Width, int
         using var stream = new SKMemoryStream(bytes);
         using var codec = SKCodec.Create(stream);
         return codec is null || codec.Info.Width > LargestSide || codec.Info.Height > LargestSide ? null : SKBitmap.Decode(codec);
+    }
+
+    // Textures whose sides are powers of two hold a picture in one corner and nothing beside it.
+    private static SKBitmap? Trim(SKBitmap? bitmap)
+    {
+        if (bitmap is null || bitmap.AlphaType == SKAlphaType.Opaque)
+        {
+            return bitmap;
+        }
+
+        var rows = Enumerable.Range(0, bitmap.Height).Where(y => Enumerable.Range(0, 16).Any(i => bitmap.GetPixel(((2 * i) + 1) * bitmap.Width / 32, y).Alpha > 128)).ToList();
+        var columns = Enumerable.Range(0, bitmap.Width).Where(x => Enumerable.Range(0, 16).Any(i => bitmap.GetPixel(x, ((2 * i) + 1) * bitmap.Height / 32).Alpha > 128)).ToList();
+        var part = new SKBitmap();
+        if (rows.Count == 0 || columns.Count == 0 || !bitmap.ExtractSubset(part, new SKRectI(columns[0], rows[0], columns[^1] + 1, rows[^1] + 1)))
+        {
+            part.Dispose();
+            return bitmap;
+        }
+
+        using (bitmap)
+        {
+            return part;
+        }
     }
 
     // A sprite on nothing is no picture of a scene.

@@ -11,7 +11,7 @@ internal sealed record ScenePair(string Game, string Tune, string Picture);
 
 /// <summary>
 /// Parts tunes and pictures into train, validation and test so that none is in two of them. Tunes and pictures that are paired hang together; where
-/// everything in a game hangs together, the least pairs that are needed are given up: each picture stays with one tune, and of all other
+/// everything in a game hangs together, it is cut: each picture stays with one tune (or each tune with one picture), and of all other
 /// pairs those survive whose two ends came to lie in the same split.
 /// </summary>
 internal sealed class SceneSplit
@@ -81,19 +81,30 @@ internal sealed class SceneSplit
         }
     }
 
-    /// <summary>Each picture stays with the one of its tunes that has the fewest pictures so far: every tune a unit of its own.</summary>
-    private static IEnumerable<List<ScenePair>> Stars(List<ScenePair> pairs)
+    /// <summary>
+    /// Each picture stays with the one of its tunes that has the fewest pictures so far, and a tune that got none goes along with the one of its
+    /// pictures that has the fewest tunes: as many units as the smaller of both sides allows.
+    /// </summary>
+    private static List<List<ScenePair>> Stars(List<ScenePair> pairs)
     {
+        var kept = new List<ScenePair>();
         var load = pairs.Select(pair => pair.Tune).Distinct(StringComparer.Ordinal).ToDictionary(tune => tune, _ => 0, StringComparer.Ordinal);
-        var stars = load.Keys.ToDictionary(tune => tune, _ => new List<ScenePair>(), StringComparer.Ordinal);
         foreach (var picture in pairs.GroupBy(pair => pair.Picture, StringComparer.Ordinal).OrderBy(group => group.Count()).ThenBy(group => group.Key, StringComparer.Ordinal))
         {
             var pair = picture.MinBy(pair => (load[pair.Tune], pair.Tune))!;
             load[pair.Tune]++;
-            stars[pair.Tune].Add(pair);
+            kept.Add(pair);
         }
 
-        return stars.Values.Where(star => star.Count > 0);
+        var guests = kept.GroupBy(pair => pair.Picture, StringComparer.Ordinal).ToDictionary(group => group.Key, _ => 1, StringComparer.Ordinal);
+        foreach (var tune in pairs.Where(pair => load[pair.Tune] == 0).GroupBy(pair => pair.Tune, StringComparer.Ordinal).OrderBy(group => group.Key, StringComparer.Ordinal))
+        {
+            var pair = tune.MinBy(pair => (guests[pair.Picture], pair.Picture))!;
+            guests[pair.Picture]++;
+            kept.Add(pair);
+        }
+
+        return Components(kept, null);
     }
 
     private static List<List<ScenePair>> Components(List<ScenePair> pairs, Func<ScenePair, string>? alsoTiedBy)

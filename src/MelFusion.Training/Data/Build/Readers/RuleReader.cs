@@ -9,6 +9,9 @@ namespace MelFusion.Training.Data.Build.Readers;
 /// </summary>
 public sealed class RuleReader : IGameReader
 {
+    // Such pairs say less than those of a level: they get fewer clips.
+    private const int MostClips = 24;
+
     private readonly GameRule _rule;
 
     private RuleReader(GameRule rule) => _rule = rule;
@@ -34,7 +37,7 @@ public sealed class RuleReader : IGameReader
         var files = trees.Files().Select(file => (Full: file, Short: trees.Source(file).Path)).ToList();
         foreach (var scene in _rule.Scenes)
         {
-            var music = Matching(files, scene.Music).Where(MediaFile.IsMusic).Select(file => new SceneTrack(file, PlainWords.FromName(file), file)).ToList();
+            var music = Matching(files, scene.Music).Where(MediaFile.IsMusic).Select(file => new SceneTrack(file, PlainWords.FromName(file), file, MostClips)).ToList();
             var pictures = Matching(files, scene.Pictures).Where(MediaFile.IsPicture).Select(file => new ScenePicture(file)).ToList();
             if (music.Count > 0 && pictures.Count > 0)
             {
