@@ -1,1 +1,11 @@
-Console.WriteLine("MelFusion");
+using System.Globalization;
+using MelFusion.Cli;
+
+// Numbers read and print the same everywhere.
+CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
+CultureInfo.CurrentUICulture = CultureInfo.InvariantCulture;
+CultureInfo.DefaultThreadCurrentCulture = CultureInfo.InvariantCulture;
+CultureInfo.DefaultThreadCurrentUICulture = CultureInfo.InvariantCulture;
+
+using var interruption = new Interruption();
+return Application.Run(args, Session.OfTerminal(interruption));
