@@ -24,6 +24,9 @@ internal sealed class GenerationClock
     /// <summary>Tells that a stage begins.</summary>
     public void Begin(GenerationStage stage) => Done(stage, 0);
 
+    /// <summary>Tells the steps of a stage that are done whenever it is called.</summary>
+    public Action<int> Steps(GenerationStage stage) => step => Done(stage, step);
+
     /// <summary>Tells that <paramref name="step"/> steps of a stage are done.</summary>
     public void Done(GenerationStage stage, int step)
     {

@@ -6,6 +6,9 @@ namespace MelFusion;
 /// <param name="Recipe">Everything that decided these samples.</param>
 public sealed record MusicClip(float[] Samples, int SampleRate, Recipe Recipe)
 {
+    /// <summary>Sentences for a person, such as that the text was too long and its end left out.</summary>
+    public IReadOnlyList<string> Remarks { get; init; } = [];
+
     /// <summary>How long it is.</summary>
     public TimeSpan Duration => TimeSpan.FromSeconds(Samples.Length / (double)SampleRate);
 }

@@ -145,7 +145,7 @@ internal sealed class DilatedBlock : nn.Module<Tensor, Tensor>
 /// <summary>
 /// From log-mels to a waveform. Files in the original's names, AudioLDM's, TANGO's and transformers' load, weight norm folded or not.
 /// </summary>
-public sealed class HifiGan : nn.Module, IPublishedLayouts
+public sealed class HifiGan : nn.Module, IVocoder, IPublishedLayouts
 {
     private const int FramesPerChunk = 256;
 

@@ -183,7 +183,7 @@ internal sealed class SpectrumHead : nn.Module<Tensor, Tensor>
 }
 
 /// <summary>From log-mels to a waveform by one inverse Fourier transform.</summary>
-public sealed class Vocos : nn.Module, IPublishedLayouts
+public sealed class Vocos : nn.Module, IVocoder, IPublishedLayouts
 {
     internal const double Epsilon = 1e-6;
     private const int FramesPerChunk = 2048;

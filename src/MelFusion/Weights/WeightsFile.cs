@@ -48,6 +48,8 @@ public abstract class WeightsFile : IDisposable
         return start[..count] switch
         {
             _ when TorchFile.Looks(start[..count]) => TorchFile.Open(path, at),
+            // A header's length is a small number, whose upper bytes no text has; its lowest may be a brace or a blank all the same.
+            [_, _, _, _, 0, 0, 0, 0, ..] => Safetensors.Open(path),
             [(byte)'{', .., not (byte)'{'] or [(byte)' ' or (byte)'\n' or (byte)'\r' or (byte)'\t', ..] => isShard
                 ? throw new WeightsException($"{path}: a shard of weights may not be an index itself; such an index is refused.")
                 : ShardedWeights.Open(path, at),

@@ -142,4 +142,23 @@ public class SafetensorsTests
 
         Should.Throw<WeightsException>(() => weights.ReadInto(first.Key, torch.empty([first.Count + 1]))).Message.ShouldContain(first.Key);
     }
+
+    [Theory]
+    [InlineData(' ')]
+    [InlineData('{')]
+    public void A_header_whose_length_reads_like_text_is_still_a_header(char first)
+    {
+        using var scope = NewDisposeScope();
+        using var folder = new TemporaryFolder();
+        string path = folder.File("x.safetensors");
+        Safetensors.Write(path, new Dictionary<string, Tensor> { ["x"] = arange(3) });
+        byte[] bytes = File.ReadAllBytes(path);
+        int header = (int)BitConverter.ToInt64(bytes), longer = 256 + first;
+        byte[] padded = [.. BitConverter.GetBytes((long)longer), .. bytes[8..(8 + header)], .. Enumerable.Repeat((byte)' ', longer - header), .. bytes[(8 + header)..]];
+        File.WriteAllBytes(path, padded);
+
+        using var weights = WeightsFile.Open(path);
+
+        weights.Read("x").data<long>().ToArray().ShouldBe([0, 1, 2]);
+    }
 }
