@@ -1,0 +1,59 @@
+using MelFusion.Evaluation.Embeddings;
+using MelFusion.Wave;
+
+namespace MelFusion.Evaluation;
+
+/// <summary>Which folders to compare, and how.</summary>
+public sealed record EvaluationRequest
+{
+    /// <summary>The metrics there are, by the names of the command line.</summary>
+    public static IReadOnlyList<string> AllMetrics { get; } =
+        ["fad", "fad-infinity", "fd", "kl", "kl-sigmoid", "is", "kid", "coverage", "density", "clap", "imsm", "imsm-open"];
+
+    /// <summary>Folder of reference sounds.</summary>
+    public required string Reference { get; init; }
+
+    /// <summary>Folder of generated sounds, paired with the reference by name.</summary>
+    public required string Generated { get; init; }
+
+    /// <summary>Which metrics, by name.</summary>
+    public IReadOnlyList<string> Metrics { get; init; } = ["fad", "fd", "kl", "is", "kid"];
+
+    /// <summary>Of how many candidates each generated clip was chosen; the passport states it.</summary>
+    public int BestOfN { get; init; } = 1;
+
+    /// <summary>Seed of redraws, shuffles and noise.</summary>
+    public int Seed { get; init; }
+
+    /// <summary>Rounds of the bootstrap; 0 gives figures without intervals.</summary>
+    public int BootstrapRounds { get; init; } = 200;
+
+    /// <summary>Of a longer file, so many seconds from its beginning count.</summary>
+    public double LongestSeconds { get; init; } = 60;
+
+    /// <summary>Threads that read and embed.</summary>
+    public int Workers { get; init; } = Math.Clamp(Environment.ProcessorCount, 1, 8);
+
+    /// <summary>Where embeddings are kept; null keeps none.</summary>
+    public string? CacheFolder { get; init; } = EmbeddingCache.DefaultFolder;
+
+    /// <summary>A model's way there and back (VAE and vocoder), for the reconstruction control; null: none.</summary>
+    public Func<Waveform, Waveform>? Reconstruct { get; init; }
+
+    /// <summary>Metrics that need more than the evaluator: texts or pictures. Others of the request that are not here and not the evaluator's are null.</summary>
+    public IReadOnlyList<ITripletMetric> TripletMetrics { get; init; } = [];
+}
+
+/// <summary>A metric of triplets of sound, text and picture.</summary>
+public interface ITripletMetric
+{
+    /// <summary>Its name on the command line.</summary>
+    public string Name { get; }
+
+    /// <summary>The figure of generated sounds, and the same with pictures or texts shuffled.</summary>
+    /// <param name="clips">What the evaluator heard.</param>
+    /// <param name="folder">Where the sounds are.</param>
+    /// <param name="seed">Of shuffles and redraws.</param>
+    /// <param name="cancellation">Honoured between clips.</param>
+    public (MetricValue Value, double? Shuffled) Compute(IReadOnlyList<EmbeddedClip> clips, string folder, int seed, CancellationToken cancellation);
+}

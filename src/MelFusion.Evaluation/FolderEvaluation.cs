@@ -1,0 +1,109 @@
+using System.Security.Cryptography;
+using System.Text;
+using MelFusion.Evaluation.Embeddings;
+using TorchSharp;
+
+namespace MelFusion.Evaluation;
+
+/// <summary>Compares a folder of generated sounds with a folder of references: embeddings, figures with intervals, controls, passport.</summary>
+public static class FolderEvaluation
+{
+    private const int MostControlClips = 32;
+    private const double NoiseLevel = 0.1; // -20 dBFS
+
+    /// <summary>Runs an evaluation.</summary>
+    /// <param name="request">What to compare.</param>
+    /// <param name="evaluator">The network.</param>
+    /// <param name="progress">Told about each file.</param>
+    /// <param name="cancellation">Honoured between files and rounds.</param>
+    /// <exception cref="MelFusionException">A folder is missing or holds no sound.</exception>
+    public static (EvaluationReport Report, EvaluationDetails Details) Run(
+        EvaluationRequest request, IEvaluator evaluator, IProgress<EvaluationProgress>? progress = null, CancellationToken cancellation = default)
+    {
+        using var scope = torch.NewDisposeScope();
+        using var noGrad = torch.no_grad();
+        (var referenceFiles, var generatedFiles) = (Sounds(request.Reference), Sounds(request.Generated));
+        var pipeline = new EmbeddingPipeline(evaluator, new EmbeddingCache(request.CacheFolder), request.LongestSeconds, request.Workers);
+        var (reference, skippedReferences) = pipeline.Run("reference", referenceFiles, null, progress, cancellation);
+        var (generated, skippedGenerated) = pipeline.Run("generated", generatedFiles, null, progress, cancellation);
+
+        var comparison = new SetComparison(evaluator, reference, generated, request, cancellation);
+        var metrics = request.Metrics.Distinct().ToDictionary(name => name, comparison.Measure);
+        var controls = Controls(request, pipeline, comparison, referenceFiles, progress, cancellation);
+        foreach (var triplet in request.TripletMetrics.Where(triplet => request.Metrics.Contains(triplet.Name)))
+        {
+            (metrics[triplet.Name], double? shuffled) = triplet.Compute(generated, request.Generated, request.Seed, cancellation);
+            ((Dictionary<string, double?>)controls["shuffled"]!)[triplet.Name] = shuffled;
+        }
+
+        var report = new EvaluationReport
+        {
+            Passport = Write(request, evaluator, reference, generated, comparison.PairCount), Metrics = metrics, Controls = controls,
+            Skipped = [.. skippedReferences, .. skippedGenerated],
+        };
+        return (report, new EvaluationDetails(reference, generated));
+    }
+
+    private static IReadOnlyList<string> Sounds(string folder) => EmbeddingPipeline.SoundsOf(folder) is { Count: > 0 } files
+        ? files
+        : throw new MelFusionException($"{folder}: there is no sound file in it; files must end in {string.Join(", ", Wave.AudioFile.Extensions)}.");
+
+    /// <summary>Figures of what is worth nothing (silence, noise, shuffled pairs), of the floor (halves), and of the way through a model's codec.</summary>
+    private static Dictionary<string, IReadOnlyDictionary<string, double?>?> Controls(
+        EvaluationRequest request, EmbeddingPipeline pipeline, SetComparison comparison, IReadOnlyList<string> references,
+        IProgress<EvaluationProgress>? progress, CancellationToken cancellation)
+    {
+        int count = Math.Clamp(comparison.Reference.Count, 2, MostControlClips);
+        int length = comparison.ControlSamples;
+        var silence = pipeline.Run([() => new float[length]], cancellation)[0];
+        var noise = pipeline.Run([.. Enumerable.Range(0, count).Select(i => (Func<float[]>)(() => Noise(length, request.Seed + i)))], cancellation);
+        return new Dictionary<string, IReadOnlyDictionary<string, double?>?>
+        {
+            ["silence"] = comparison.MeasureControl([.. Enumerable.Repeat(silence, count)]),
+            ["noise"] = comparison.MeasureControl(noise),
+            ["shuffled"] = comparison.MeasureShuffled(),
+            ["halves"] = comparison.MeasureHalves(),
+            ["reconstruction"] = request.Reconstruct is not { } reconstruct ? null
+                : comparison.MeasureReconstruction(pipeline.Run("reconstruction", references, reconstruct, progress, cancellation).Clips),
+        };
+    }
+
+    private static float[] Noise(int length, int seed)
+    {
+        var random = new Random(seed);
+        var samples = new float[length];
+        for (int i = 0; i < length; i++)
+        {
+            samples[i] = (float)(NoiseLevel * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()));
+        }
+
+        return samples;
+    }
+
+    private static Passport Write(
+        EvaluationRequest request, IEvaluator evaluator, IReadOnlyList<EmbeddedClip> reference, IReadOnlyList<EmbeddedClip> generated, int pairs)
+    {
+        (var referenceIds, var generatedIds) = (reference.Select(clip => clip.Id).ToHashSet(), generated.Select(clip => clip.Id).ToHashSet());
+        return new Passport
+        {
+            Evaluator = evaluator.Name, WeightsSha256 = evaluator.WeightsSha256, SampleRate = evaluator.SampleRate, Rule = evaluator.Rule,
+            LongestSeconds = request.LongestSeconds, ClipListSha256 = HashOf(reference), ReferenceCount = reference.Count,
+            GeneratedCount = generated.Count, PairCount = pairs,
+            MissingIds = [.. referenceIds.Except(generatedIds).Order(StringComparer.Ordinal)],
+            UnpairedIds = [.. generatedIds.Except(referenceIds).Order(StringComparer.Ordinal)],
+            ReferenceSeconds = Range(reference), GeneratedSeconds = Range(generated), BestOfN = request.BestOfN, Seed = request.Seed,
+            BootstrapRounds = request.BootstrapRounds,
+        };
+    }
+
+    private static string HashOf(IReadOnlyList<EmbeddedClip> clips) =>
+        Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', clips.Select(clip => $"{clip.File} {clip.Sha256}")))));
+
+    private static double[] Range(IReadOnlyList<EmbeddedClip> clips) =>
+        clips.Count == 0 ? [] : [Math.Round(clips.Min(clip => clip.Seconds), 4), Math.Round(clips.Max(clip => clip.Seconds), 4)];
+}
+
+/// <summary>What the reports' pictures are drawn from.</summary>
+/// <param name="Reference">The reference clips that count.</param>
+/// <param name="Generated">The generated clips that count.</param>
+public sealed record EvaluationDetails(IReadOnlyList<EmbeddedClip> Reference, IReadOnlyList<EmbeddedClip> Generated);

@@ -1,0 +1,194 @@
+using System.Text.Json;
+using MelFusion.Evaluation;
+using MelFusion.Evaluation.Embeddings;
+using MelFusion.Tests.Support;
+using MelFusion.Wave;
+using Shouldly;
+using Xunit;
+
+namespace MelFusion.Tests.Evaluation;
+
+public sealed class FolderEvaluationTests : IDisposable
+{
+    private const int Rate = 16000;
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("melfusion-evaluation").FullName;
+    private readonly LevelEvaluator _levels = new();
+
+    public void Dispose()
+    {
+        _levels.Dispose();
+        Directory.Delete(_folder, true);
+    }
+
+    [Fact]
+    public void Musicnn_finds_a_folder_at_no_distance_from_itself_and_further_away_with_more_noise()
+    {
+        using var musicnn = new MusicnnEvaluator(Path.Combine(Repository.Root, "models", "musicnn", "mtt"));
+        Make("reference", 6, noise: 0);
+        double previous = 0;
+
+        foreach (double decibels in (double[])[double.PositiveInfinity, 40, 30, 20, 10])
+        {
+            string folder = Make($"noise{decibels}", 6, noise: 0.2 * Math.Pow(10, -decibels / 20));
+            var (report, _) = FolderEvaluation.Run(Request("reference", Path.GetFileName(folder)) with { BootstrapRounds = 0, Metrics = ["fad", "kl"] }, musicnn);
+            double fad = report.Metrics["fad"].Value!.Value;
+
+            if (double.IsInfinity(decibels))
+            {
+                fad.ShouldBe(0, 1e-6);
+                report.Metrics["kl"].Value!.Value.ShouldBe(0, 1e-6);
+                double floor = report.Controls["halves"]!["fad"]!.Value;
+                report.Controls["silence"]!["fad"]!.Value.ShouldBeGreaterThan(2 * floor);
+                report.Controls["noise"]!["fad"]!.Value.ShouldBeGreaterThan(2 * floor);
+            }
+            else
+            {
+                fad.ShouldBeGreaterThan(previous);
+            }
+
+            report.Metrics["fad"].Warning!.ShouldContain("N = 12 reference and 12 generated vectors in D = 200 dimensions");
+            previous = fad;
+        }
+    }
+
+    [Fact]
+    public void The_report_has_the_agreed_layout()
+    {
+        Make("reference", 8, 0);
+        Make("generated", 8, 0.05);
+
+        var (report, _) = FolderEvaluation.Run(Request("reference", "generated") with { Metrics = EvaluationRequest.AllMetrics }, _levels);
+
+        using var json = JsonDocument.Parse(report.ToJson());
+        json.RootElement.EnumerateObject().Select(part => part.Name).ShouldBe(["passport", "metrics", "controls", "skipped"]);
+        var fad = json.RootElement.GetProperty("metrics").GetProperty("fad");
+        fad.GetProperty("low").GetDouble().ShouldBeLessThan(fad.GetProperty("high").GetDouble());
+        json.RootElement.GetProperty("controls").EnumerateObject().Select(control => control.Name)
+            .ShouldBe(["silence", "noise", "shuffled", "halves", "reconstruction"]);
+        json.RootElement.GetProperty("controls").GetProperty("silence").GetProperty("fad").GetDouble().ShouldBeGreaterThan(0);
+        json.RootElement.GetProperty("controls").GetProperty("reconstruction").ValueKind.ShouldBe(JsonValueKind.Null);
+        json.RootElement.GetProperty("passport").GetProperty("pair_count").GetInt32().ShouldBe(8);
+        json.RootElement.GetProperty("metrics").GetProperty("imsm").GetProperty("value").ValueKind.ShouldBe(JsonValueKind.Null);
+        json.RootElement.GetProperty("metrics").GetProperty("is").GetProperty("reason").GetString()!.ShouldContain("levels does not give");
+
+        string path = Path.Combine(_folder, "report.json");
+        File.WriteAllText(path, report.ToJson());
+        EvaluationReport.Read(path).ToJson().ShouldBe(report.ToJson());
+    }
+
+    [Fact]
+    public void Odd_files_are_named_or_handled_and_never_dropped_in_silence()
+    {
+        string reference = Make("reference", 3, 0), generated = Make("generated", 3, 0);
+        File.WriteAllBytes(Path.Combine(generated, "empty.wav"), []);
+        File.WriteAllText(Path.Combine(generated, "corrupt.mp3"), "this is no sound");
+        File.WriteAllText(Path.Combine(generated, "notes.txt"), "no sound file and no candidate for one");
+        WavFile.Write(Path.Combine(generated, "one-sample.wav"), [0.5f], Rate);
+        WavFile.Write(Path.Combine(generated, "low.wav"), Tone(8000, 1, 0), 8000);
+        WavFile.Write(Path.Combine(generated, "high.wav"), Tone(96000, 1, 0), 96000);
+        WavFile.Write(Path.Combine(generated, "long.wav"), Tone(Rate, 9, 0), Rate);
+
+        var (report, details) = FolderEvaluation.Run(Request("reference", "generated") with { LongestSeconds = 4 }, _levels);
+
+        report.Skipped.Select(file => file.File).ShouldBe(["generated/corrupt.mp3", "generated/empty.wav", "generated/one-sample.wav"]);
+        report.Skipped.ShouldAllBe(file => file.Reason.Length > 10 && !file.Reason.Contains(_folder));
+        details.Generated.Select(clip => clip.Id).ShouldBe(["clip-0", "clip-1", "clip-2", "high", "long", "low"]);
+        report.Passport.UnpairedIds.ShouldBe(["high", "long", "low"]);
+        report.Passport.GeneratedSeconds.ShouldBe([1, 4]);
+        Should.Throw<MelFusionException>(() => FolderEvaluation.Run(Request("reference", "nowhere"), _levels)).Message.ShouldContain("there is no such folder");
+        Directory.CreateDirectory(Path.Combine(_folder, "bare"));
+        Should.Throw<MelFusionException>(() => FolderEvaluation.Run(Request("reference", "bare"), _levels)).Message.ShouldContain("there is no sound file in it");
+        Directory.GetFiles(reference).Length.ShouldBe(3);
+    }
+
+    [Fact]
+    public void A_second_run_embeds_nothing_twice_and_gives_the_same_report()
+    {
+        Make("reference", 4, 0);
+        Make("generated", 4, 0.05);
+        var request = Request("reference", "generated") with { CacheFolder = Path.Combine(_folder, "cache") };
+
+        var (first, _) = FolderEvaluation.Run(request, _levels);
+        int files = _levels.Calls;
+        var (second, _) = FolderEvaluation.Run(request, _levels);
+
+        second.ToJson().ShouldBe(first.ToJson());
+        (_levels.Calls - files).ShouldBe(files - 8, "the controls alone are heard again");
+    }
+
+    [Fact]
+    public void Unlike_passports_are_told_apart_by_field()
+    {
+        Make("reference", 4, 0);
+        Make("generated", 4, 0.05);
+        Make("fewer", 3, 0.05);
+        var (a, _) = FolderEvaluation.Run(Request("reference", "generated"), _levels);
+        var (b, _) = FolderEvaluation.Run(Request("reference", "fewer"), _levels);
+
+        EvaluationReport.Differences(a.Passport, a.Passport).ShouldBeEmpty();
+        EvaluationReport.Differences(a.Passport, b.Passport).Select(difference => difference.Split(':')[0])
+            .ShouldBe(["generated_count", "pair_count", "missing_ids"]);
+        EvaluationReport.Differences(a.Passport, a.Passport with { Evaluator = "vggish" }).ShouldBe(["evaluator: levels and vggish"]);
+    }
+
+    private EvaluationRequest Request(string reference, string generated) => new()
+    {
+        Reference = Path.Combine(_folder, reference), Generated = Path.Combine(_folder, generated), CacheFolder = null, BootstrapRounds = 20, Workers = 2,
+    };
+
+    /// <summary>Clips of 7 s, each of other tones.</summary>
+    private string Make(string name, int count, double noise)
+    {
+        string folder = Directory.CreateDirectory(Path.Combine(_folder, name)).FullName;
+        for (int i = 0; i < count; i++)
+        {
+            WavFile.Write(Path.Combine(folder, $"clip-{i}.wav"), Tone(Rate, 7, noise, i), Rate);
+        }
+
+        return folder;
+    }
+
+    private static float[] Tone(int rate, double seconds, double noise, int seed = 0)
+    {
+        var random = new Random(seed);
+        double hz = 200 * Math.Pow(1.3, seed), beat = 1 + (seed * 0.7);
+        return [.. Enumerable.Range(0, (int)(rate * seconds)).Select(i => (float)((0.2 * Math.Sin(2 * Math.PI * hz * i / rate)
+            * (1 + Math.Sin(2 * Math.PI * beat * i / rate))) + (0.1 * Math.Sin(2 * Math.PI * hz * 2.5 * i / rate)) + (noise * ((2 * random.NextDouble()) - 1))))];
+    }
+
+    /// <summary>An evaluator that needs no network: levels of quarters of each second.</summary>
+    private sealed class LevelEvaluator : IEvaluator
+    {
+        private int _calls;
+
+        public int Calls => _calls;
+
+        public string Name => "levels";
+
+        public string WeightsSha256 { get; } = new('0', 64);
+
+        public int SampleRate => Rate;
+
+        public bool HasPatches => true;
+
+        public bool HasClips => true;
+
+        public ClassKind Classes => ClassKind.Tags;
+
+        public string Rule => "whole seconds count";
+
+        public ClipEmbedding Embed(float[] samples)
+        {
+            Interlocked.Increment(ref _calls);
+            float[][] patches = [.. samples.Chunk(Rate).Where(second => second.Length == Rate)
+                .Select(second => second.Chunk(Rate / 4).Select(quarter => quarter.Sum(x => x * x) / quarter.Length).ToArray())];
+            float[] mean = patches.Length == 0 ? [] : [.. Enumerable.Range(0, 4).Select(j => patches.Average(patch => patch[j]))];
+            return new ClipEmbedding(patches, mean, [.. mean.Select(value => Math.Clamp(value, 0, 1))]);
+        }
+
+        public void Dispose()
+        {
+        }
+    }
+}
