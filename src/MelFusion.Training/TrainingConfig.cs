@@ -10,16 +10,16 @@ namespace MelFusion.Training;
 public enum TrainingStage
 {
     /// <summary>The autoencoder between mels and the music's latents.</summary>
-    MelVae,
+    [JsonStringEnumMemberName("mel-vae")] MelVae,
 
     /// <summary>The autoencoder between pictures and their latents.</summary>
-    ImageVae,
+    [JsonStringEnumMemberName("image-vae")] ImageVae,
 
     /// <summary>The picture's diffusion model, whose keys and values the synapse reads.</summary>
-    ImageLdm,
+    [JsonStringEnumMemberName("image-ldm")] ImageLdm,
 
     /// <summary>The music's diffusion model together with the alphas (Algorithm 1).</summary>
-    MusicLdm,
+    [JsonStringEnumMemberName("music-ldm")] MusicLdm,
 }
 
 /// <summary>The precision of activations; master weights, losses and optimiser are always fp32.</summary>
@@ -45,7 +45,7 @@ public sealed record TrainingConfig
         ReadCommentHandling = JsonCommentHandling.Skip,
         AllowTrailingCommas = true,
         WriteIndented = true,
-        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.KebabCaseLower, allowIntegerValues: false) },
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false) },
     };
 
     /// <summary>What is trained.</summary>
@@ -59,6 +59,9 @@ public sealed record TrainingConfig
 
     /// <summary>The model folder that earlier stages wrote and this one writes its part into.</summary>
     public string Model { get; init; } = "models/melfusion-mini";
+
+    /// <summary>The folder of caches (mels, latents), which runs on the same data may share; null: inside the run's folder.</summary>
+    public string? Cache { get; init; }
 
     /// <summary>A model folder whose trained part the weights start from; null: new weights.</summary>
     public string? StartFrom { get; init; }
@@ -99,13 +102,22 @@ public sealed record TrainingConfig
     /// <summary>Settings of the mel autoencoder's stage.</summary>
     public MelVaeConfig MelVae { get; init; } = new();
 
+    /// <summary>Settings of the picture autoencoder's stage.</summary>
+    public ImageVaeConfig ImageVae { get; init; } = new();
+
+    /// <summary>Settings of the picture's diffusion stage.</summary>
+    public ImageLdmConfig ImageLdm { get; init; } = new();
+
+    /// <summary>Settings of the music's diffusion stage.</summary>
+    public MusicLdmConfig MusicLdm { get; init; } = new();
+
     /// <summary>Reads a config file and its bases.</summary>
     /// <exception cref="MelFusionException">A file is missing, not such JSON, or states something impossible.</exception>
     public static TrainingConfig Read(string path)
     {
         try
         {
-            var config = Merged(path, depth: 0).Deserialize<TrainingConfig>(Json)!;
+            var config = OverDefaults(Merged(path, depth: 0)).Deserialize<TrainingConfig>(Json)!;
             config.Validate(path);
             return config;
         }
@@ -122,6 +134,10 @@ public sealed record TrainingConfig
     [JsonIgnore]
     public string StageName => JsonNamingPolicy.KebabCaseLower.ConvertName(Stage.ToString());
 
+    /// <summary>The type of activations.</summary>
+    [JsonIgnore]
+    internal TorchSharp.torch.ScalarType Dtype => Precision == ComputePrecision.Bf16 ? TorchSharp.torch.ScalarType.BFloat16 : TorchSharp.torch.ScalarType.Float32;
+
     /// <summary>Whether a run under <paramref name="earlier"/> may go on under this config: only what does not touch the mathematics, and the number of steps, may differ.</summary>
     public bool Continues(TrainingConfig earlier) => Core(this) == Core(earlier);
 
@@ -130,7 +146,7 @@ public sealed record TrainingConfig
 
     private static string Core(TrainingConfig config) => (config with
     {
-        Steps = 0, Workers = 0, CheckpointEvery = 0, ValidateEvery = 0, Output = string.Empty, Data = string.Empty, Model = string.Empty, StartFrom = null,
+        Steps = 0, Workers = 0, CheckpointEvery = 0, ValidateEvery = 0, Output = string.Empty, Data = string.Empty, Model = string.Empty, StartFrom = null, Cache = null,
     }).ToJson();
 
     private void Validate(string path)
@@ -147,6 +163,16 @@ public sealed record TrainingConfig
         {
             throw new MelFusionException($"{path}: {wrong}.");
         }
+    }
+
+    // Inside a section, too, a file states only what differs.
+    private static JsonObject OverDefaults(JsonObject stated)
+    {
+        var defaults = JsonSerializer.SerializeToNode(new TrainingConfig { Stage = default, Output = string.Empty }, Json)!.AsObject();
+        defaults.Remove("stage");
+        defaults.Remove("output");
+        Overlay(defaults, stated);
+        return defaults;
     }
 
     private static JsonObject Merged(string path, int depth)

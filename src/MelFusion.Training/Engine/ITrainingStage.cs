@@ -32,5 +32,7 @@ internal interface ITrainingStage : IDisposable
     public IReadOnlyList<(string Name, double Value)> Watched() => [];
 
     /// <summary>Writes the trained part into a model folder; the averaged weights are in place.</summary>
-    public void Export(string modelFolder);
+    /// <param name="modelFolder">The folder.</param>
+    /// <param name="pool">Threads to work on.</param>
+    public void Export(string modelFolder, WorkerPool pool);
 }

@@ -65,7 +65,7 @@ internal sealed class Trainer : IDisposable
         Report("writing the model");
         using (_average.InPlaceOfWeights())
         {
-            _stage.Export(_config.Model);
+            _stage.Export(_config.Model, _pool);
         }
 
         return new(_step, _loss ?? double.NaN, _figures, _config.Model);
@@ -80,7 +80,9 @@ internal sealed class Trainer : IDisposable
 
     private void Step()
     {
+        using var quiet = QuietHeap.Begin();
         var clock = Stopwatch.StartNew();
+        var processorBefore = Environment.CpuUsage.TotalTime;
         var (gradients, terms) = Gradients();
         double norm = Norm(gradients);
         if (!double.IsFinite(norm) || !double.IsFinite(terms[0].Value))
@@ -96,7 +98,7 @@ internal sealed class Trainer : IDisposable
         _secondsPerStep = _secondsPerStep is { } mean ? mean + 0.1 * (seconds - mean) : seconds;
         _curve.Add(_step, [
             .. terms, ("learning_rate", factor * _config.Optimiser.LearningRate), ("gradient_norm", norm), ("seconds", seconds),
-            ("samples_per_second", _config.Batch / seconds)]);
+            ("processor_seconds", (Environment.CpuUsage.TotalTime - processorBefore).TotalSeconds), ("samples_per_second", _config.Batch / seconds)]);
         if (_stage.Watched() is { Count: > 0 } watched)
         {
             _watched.Add(_step, watched);

@@ -36,6 +36,7 @@ internal sealed class WorkerPool : IDisposable
     /// <summary>Runs the work once on every worker, which gets its number, and waits for all; the first error is thrown on.</summary>
     public void Run(Action<int> work)
     {
+        using var quiet = QuietHeap.Begin();
         _work = work;
         _end.Reset();
         Array.Clear(_errors);
@@ -48,9 +49,20 @@ internal sealed class WorkerPool : IDisposable
     }
 
     /// <summary>Shares items 0 to <paramref name="items"/> - 1 out: item i goes to worker i modulo the count, in rising order.</summary>
-    public void Share(int items, Action<int> work) => Run(worker =>
+    public void Share(int items, Action<int> work) => Share(0, items, work);
+
+    /// <summary>The same for items that leave much behind on the managed heap: it is swept after every few.</summary>
+    public void ShareInChunks(int items, int chunk, Action<int> work)
     {
-        for (int i = worker; i < items; i += Count)
+        for (int first = 0; first < items; first += chunk)
+        {
+            Share(first, Math.Min(items, first + chunk), work);
+        }
+    }
+
+    private void Share(int first, int end, Action<int> work) => Run(worker =>
+    {
+        for (int i = first + worker; i < end; i += Count)
         {
             work(i);
         }

@@ -95,11 +95,12 @@ public sealed record UNetConfig
     {
         InChannels = 8,
         OutChannels = 8,
-        BlockOutChannels = [64, 128, 256],
+        BlockOutChannels = [64, 128, 192],
+        LayersPerBlock = 1,
         DownBlockTypes = ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
         UpBlockTypes = ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
         CrossAttentionDim = 384,
-        AttentionHeadDim = [2, 4, 8],
+        AttentionHeadDim = [2, 4, 6],
         UseLinearProjection = true,
     };
 

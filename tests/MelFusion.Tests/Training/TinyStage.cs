@@ -48,7 +48,7 @@ internal sealed class TinyStage : ITrainingStage
 
     public IReadOnlyList<(string Name, double Value)> Validate(WorkerPool pool, long step, RunFolder folder) => [("first", Weights[0])];
 
-    public void Export(string modelFolder) => Exported = modelFolder;
+    public void Export(string modelFolder, WorkerPool pool) => Exported = modelFolder;
 
     public void Dispose()
     {

@@ -1,0 +1,77 @@
+using MelFusion.Training.Engine;
+using MelFusion.Wave;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MelFusion.Training.Data;
+
+/// <summary>The log-mels of a split in memory, fp16: (rows, frames, bands).</summary>
+internal sealed class MelSet : IDisposable
+{
+    private readonly Tensor _mels;
+
+    private MelSet(IReadOnlyList<TrainingRow> rows, Tensor mels) => (Rows, _mels) = (rows, mels);
+
+    /// <summary>The rows, in the order of the table.</summary>
+    public IReadOnlyList<TrainingRow> Rows { get; }
+
+    /// <summary>Number of clips.</summary>
+    public int Count => Rows.Count;
+
+    /// <summary>Frames of every clip.</summary>
+    public long Frames => _mels.shape[1];
+
+    /// <summary>Computes the mels of a split, or takes them from the cache.</summary>
+    /// <param name="data">The data folder.</param>
+    /// <param name="split">train, validation or test.</param>
+    /// <param name="cache">The folder of caches.</param>
+    /// <param name="config">The front end.</param>
+    /// <param name="frames">Frames of a clip; longer clips are cut, shorter ones end in silence.</param>
+    /// <param name="pool">Threads to work on.</param>
+    /// <param name="report">Told the clips done and their number, from any thread.</param>
+    /// <param name="cancel">Looked at before every clip.</param>
+    public static MelSet Load(string data, string split, string cache, MelConfig config, int frames, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
+    {
+        var rows = TrainingRow.ReadTable(data, split).Where(row => row.Audio is not null).ToList();
+        string[] files = [.. rows.Select(row => Path.Combine(data, split, row.Audio!))];
+        string from = string.Join('\n', files.Select(TensorCache.Describe).Prepend($"{config with { Mean = 0, Deviation = 1 }} {frames}"));
+        var tensors = TensorCache.Get(Path.Combine(cache, $"mel-{split}.safetensors"), from, () => new() { ["mel"] = Compute(files, config, frames, pool, report, cancel) });
+        return new(rows, tensors["mel"]);
+    }
+
+    /// <summary>A stretch of a clip: (frames, bands), fp32.</summary>
+    public Tensor Get(int row, long firstFrame, long frames) => _mels[row].narrow(0, firstFrame, frames).to(ScalarType.Float32);
+
+    /// <inheritdoc/>
+    public void Dispose() => _mels.Dispose();
+
+    private static Tensor Compute(string[] files, MelConfig config, int frames, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
+    {
+        using var frontEnd = new MelSpectrogram(config);
+        var mels = torch.empty([files.Length, frames, config.NMels], ScalarType.Float16).DetachFromDisposeScope();
+        int done = 0;
+        pool.ShareInChunks(files.Length, 32, i =>
+        {
+            cancel.ThrowIfCancellationRequested();
+            using var scope = NewDisposeScope();
+            using var noGrad = no_grad();
+            mels[i].copy_(frontEnd.Forward(Samples(files[i], config, frames)).squeeze(0).transpose(0, 1)); // (T, M)
+            report?.Invoke(Interlocked.Increment(ref done), files.Length);
+        });
+        return mels;
+    }
+
+    private static Tensor Samples(string file, MelConfig config, int frames)
+    {
+        var sound = WavFile.Read(file, 0, (long)frames * config.HopLength);
+        if (sound.SampleRate != config.SampleRate)
+        {
+            throw new MelFusionException($"{file}: {sound.SampleRate} Hz where the model hears {config.SampleRate}; build the data again at that rate.");
+        }
+
+        float[] samples = new float[frames * config.HopLength];
+        float[] mono = sound.ToMono();
+        Array.Copy(mono, samples, Math.Min(mono.Length, samples.Length));
+        return tensor(samples).unsqueeze(0);
+    }
+}

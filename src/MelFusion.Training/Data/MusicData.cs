@@ -1,0 +1,61 @@
+using MelFusion.Inversion;
+using MelFusion.Training.Engine;
+using MelFusion.Training.Stages;
+using MelFusion.Vae;
+using MelFusion.Wave;
+using TorchSharp;
+
+namespace MelFusion.Training.Data;
+
+/// <summary>A split as the music's stage sees it: rows, latents of the clips, trajectories of the pictures.</summary>
+internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Latents, TrajectorySet Trajectories) : IDisposable
+{
+    /// <summary>Number of clips.</summary>
+    public int Count => Rows.Count;
+
+    /// <summary>Encodes clips and inverts pictures of a split, or takes the caches.</summary>
+    /// <param name="split">train or validation.</param>
+    /// <param name="context">The run.</param>
+    /// <param name="settings">The stage's settings.</param>
+    /// <param name="vae">The mel autoencoder.</param>
+    /// <param name="picture">The picture's network.</param>
+    public static MusicData Load(string split, StageContext context, MusicLdmConfig settings, AutoencoderKl vae, PictureNetwork picture)
+    {
+        string model = context.Config.Model;
+        var mel = ModelParts.ReadConfig<MelConfig>(model, "mel");
+        using var mels = context.Mels(split, mel, ModelParts.ReadDefaults(model).MelFrames);
+        var rows = mels.Rows;
+        if (rows.FirstOrDefault(row => row.Captions.Count == 0 || row.Images.Count == 0) is { } bare)
+        {
+            throw new MelFusionException($"The row '{bare.Id}' of {split} lacks captions or pictures; build the data again.");
+        }
+
+        var latents = LatentSet.Load(
+            Path.Combine(context.Cache, $"music-latents-{split}.safetensors"),
+            $"{ModelParts.Describe(model, "vae")} {mel} {context.Config.Precision} {mels.Frames}\n{string.Join('\n', rows.Select(row => row.Id))}",
+            vae, () => { }, mels.Count, i => ((mels.Get(i, 0, mels.Frames) - mel.Mean) / mel.Deviation).unsqueeze(0),
+            context.Config.Dtype, context.Pool, (done, all) => context.Report($"encoding the music ({split})", done, all), context.Cancel);
+        return new(rows, latents, LoadTrajectories(split, context, settings, rows, picture));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Latents.Dispose();
+        Trajectories.Dispose();
+    }
+
+    private static TrajectorySet LoadTrajectories(string split, StageContext context, MusicLdmConfig settings, IReadOnlyList<TrainingRow> rows, PictureNetwork picture)
+    {
+        string model = context.Config.Model, data = context.Config.Data;
+        List<string> names = [.. rows.SelectMany(row => row.Images).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)];
+        int side = ModelParts.ReadDefaults(model).PictureWidth;
+        using var vae = context.Autoencoder("image_vae");
+        string from = $"{ModelParts.Describe(model, "image_vae")} {ModelParts.Describe(model, "image_unet")} {side} {context.Config.Precision}";
+        return TrajectorySet.Load(
+            Path.Combine(context.Cache, $"trajectories-{split}.safetensors"), from, names, picture, name => Encode(vae, Path.Combine(data, split, name), side),
+            settings.InversionSteps, settings.KeyValueSource, context.Pool, (done, all) => context.Report($"inverting pictures ({split})", done, all), context.Cancel);
+    }
+
+    private static torch.Tensor Encode(AutoencoderKl vae, string file, int side) => vae.Encode(PictureSet.Read(file, side)).Mean[0] * vae.Config.ScalingFactor;
+}

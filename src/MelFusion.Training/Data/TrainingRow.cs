@@ -1,0 +1,55 @@
+using System.Text.Json;
+
+namespace MelFusion.Training.Data;
+
+/// <summary>What training needs of a row of a split's table.jsonl; whatever else the row states is left alone.</summary>
+public sealed record TrainingRow
+{
+    private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+
+    /// <summary>The row's name, unique over all splits.</summary>
+    public required string Id { get; init; }
+
+    /// <summary>The clip's file, relative to the split's folder; null in a table of pictures alone.</summary>
+    public string? Audio { get; init; }
+
+    /// <summary>The pictures' files, relative to the split's folder.</summary>
+    public IReadOnlyList<string> Images { get; init; } = [];
+
+    /// <summary>Captions; one is drawn at random every time.</summary>
+    public IReadOnlyList<string> Captions { get; init; } = [];
+
+    /// <summary>What is seen in the pictures, in plain words; may be empty.</summary>
+    public string Words { get; init; } = string.Empty;
+
+    /// <summary>The tune the clip was cut from; null: unknown.</summary>
+    public string? Path { get; init; }
+
+    /// <summary>Reads a split's table.</summary>
+    /// <param name="data">The data folder.</param>
+    /// <param name="split">train, validation or test.</param>
+    /// <exception cref="MelFusionException">There is no such table, it is empty, or a line of it is no such row.</exception>
+    public static IReadOnlyList<TrainingRow> ReadTable(string data, string split)
+    {
+        string path = System.IO.Path.Combine(data, split, "table.jsonl");
+        if (!File.Exists(path))
+        {
+            throw new MelFusionException($"{path} is missing: name a folder that 'melfusion data build' has written.");
+        }
+
+        var rows = File.ReadLines(path).Select((line, i) => (line, i)).Where(l => !string.IsNullOrWhiteSpace(l.line)).Select(l => Parse(l.line, path, l.i + 1)).ToList();
+        return rows.Count > 0 ? rows : throw new MelFusionException($"{path} has no rows; build the data again.");
+    }
+
+    private static TrainingRow Parse(string line, string path, int number)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<TrainingRow>(line, Json) ?? throw new MelFusionException($"{path}: line {number} is null where a row must be.");
+        }
+        catch (JsonException e)
+        {
+            throw new MelFusionException($"{path}: line {number} is no row of a data table.", e);
+        }
+    }
+}

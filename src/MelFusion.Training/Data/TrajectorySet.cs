@@ -1,0 +1,80 @@
+using MelFusion.Inversion;
+using MelFusion.Training.Engine;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MelFusion.Training.Data;
+
+/// <summary>
+/// Every picture's inversion, once: the latents that the picture's UNet sees at each noise level, fp16. Training calls the frozen UNet on
+/// them for K^I and V^I, exactly as sampling does; at a quarter of the music's positions and without a backward pass that costs little.
+/// </summary>
+internal sealed class TrajectorySet : IDisposable
+{
+    private readonly Dictionary<string, Tensor> _latents; // per picture: (1 + steps, C, H, W), the clean one first
+    private readonly KeyValueSource _source;
+    private readonly IReadOnlyList<long> _timesteps; // rising
+
+    private TrajectorySet(Dictionary<string, Tensor> latents, KeyValueSource source, IReadOnlyList<long> timesteps) =>
+        (_latents, _source, _timesteps) = (latents, source, timesteps);
+
+    /// <summary>Inverts pictures, or takes the cache's trajectories.</summary>
+    /// <param name="path">The cache's file.</param>
+    /// <param name="from">All that they depend on beside the pictures' names.</param>
+    /// <param name="pictures">The pictures' names.</param>
+    /// <param name="network">The picture's UNet.</param>
+    /// <param name="latent">The clean scaled latent of a picture, (C, H, W).</param>
+    /// <param name="steps">Steps of the inversion.</param>
+    /// <param name="source">Which of the latents is seen at a noise level.</param>
+    /// <param name="pool">Threads to work on.</param>
+    /// <param name="report">Told the pictures done and their number.</param>
+    /// <param name="cancel">Looked at before every step.</param>
+    public static TrajectorySet Load(
+        string path, string from, IReadOnlyList<string> pictures, PictureNetwork network, Func<string, Tensor> latent, int steps,
+        KeyValueSource source, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
+    {
+        if (source == KeyValueSource.Replay)
+        {
+            throw new MelFusionException("key_value_source replay is a way of sampling; training takes recorded or trajectory.");
+        }
+
+        var tensors = TensorCache.Get(path, $"{from} {steps}\n{string.Join('\n', pictures)}", () => Compute(pictures, network, latent, steps, pool, report, cancel));
+        return new(pictures.Select((picture, i) => (picture, i)).ToDictionary(p => p.picture, p => tensors[Name(p.i)]), source, [.. network.Schedule.Timesteps(steps).Reverse()]);
+    }
+
+    /// <summary>The latent that the picture's UNet sees for the music's timestep, and the timestep it is given: the nearest, the lower on a tie.</summary>
+    public (Tensor Latent, long Timestep) At(string picture, long t)
+    {
+        int index = NearestTimestep.IndexIn(_timesteps, t);
+        int seen = _source == KeyValueSource.Recorded ? index : index + 1;
+        return (_latents[picture][seen].to(ScalarType.Float32), _timesteps[index]);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var latents in _latents.Values)
+        {
+            latents.Dispose();
+        }
+    }
+
+    private static string Name(int index) => $"picture.{index:D6}";
+
+    private static Dictionary<string, Tensor> Compute(
+        IReadOnlyList<string> pictures, PictureNetwork network, Func<string, Tensor> latent, int steps, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
+    {
+        var results = new Tensor[pictures.Count];
+        int done = 0;
+        pool.ShareInChunks(pictures.Count, 2 * pool.Count, i =>
+        {
+            using var scope = NewDisposeScope();
+            using var noGrad = no_grad();
+            var clean = latent(pictures[i]).unsqueeze(0);
+            using var trajectory = new DdimInverter(network.Schedule, (z, t) => network.Predict(z, t)).Invert(clean, steps, cancellation: cancel);
+            results[i] = cat([clean, .. trajectory.Latents], 0).to(ScalarType.Float16).DetachFromDisposeScope();
+            report?.Invoke(Interlocked.Increment(ref done), pictures.Count);
+        });
+        return results.Select((tensor, i) => (tensor, i)).ToDictionary(r => Name(r.i), r => r.tensor);
+    }
+}

@@ -1,0 +1,81 @@
+using MelFusion.Noise;
+using MelFusion.Synapse;
+using MelFusion.UNet;
+
+namespace MelFusion.Training.Stages;
+
+/// <summary>What both diffusion stages state.</summary>
+public record LdmConfig
+{
+    /// <summary>The UNet.</summary>
+    public UNetConfig Network { get; init; } = UNetConfig.MiniImage;
+
+    /// <summary>The noise schedule and what is predicted.</summary>
+    public NoiseScheduleConfig Schedule { get; init; } = new();
+
+    /// <summary>How noise levels are weighted in the loss.</summary>
+    public LossWeighting Weighting { get; init; }
+
+    /// <summary>Where min-SNR weighting cuts.</summary>
+    public double SnrGamma { get; init; } = 5;
+
+    /// <summary>A folder with text_encoder and tokenizer; null: the model folder itself.</summary>
+    public string? TextModel { get; init; }
+
+    /// <summary>Timesteps at which validation measures.</summary>
+    public IReadOnlyList<long> ValidationTimesteps { get; init; } = [100, 300, 500, 700, 900];
+}
+
+/// <summary>Settings of the picture's diffusion stage.</summary>
+public sealed record ImageLdmConfig : LdmConfig
+{
+    /// <summary>Side of the pictures in pixels.</summary>
+    public int Side { get; init; } = 256;
+
+    /// <summary>Share of captions that are replaced by the null text.</summary>
+    public double TextDropout { get; init; } = 0.3;
+
+    /// <summary>Pictures of the validation split that are measured.</summary>
+    public int ValidationPictures { get; init; } = 64;
+
+    /// <summary>Pictures made at every validation.</summary>
+    public int Samples { get; init; } = 4;
+}
+
+/// <summary>Settings of the music's diffusion stage, Algorithm 1.</summary>
+public sealed record MusicLdmConfig : LdmConfig
+{
+    /// <summary>melfusion-mini's defaults: velocity under min-SNR weights.</summary>
+    public MusicLdmConfig() =>
+        (Network, Schedule, Weighting) = (UNetConfig.Mini, new() { PredictionType = PredictionType.VPrediction }, LossWeighting.MinSnr);
+
+    /// <summary>How the picture meets the music.</summary>
+    public SynapseConfig Synapse { get; init; } = new() { InitialAlpha = 0.1 };
+
+    /// <summary>The alphas' own learning rate, which has no weight decay: 1e-5 in the paper, more for a small model in few steps.</summary>
+    public double AlphaLearningRate { get; init; } = 3e-3;
+
+    /// <summary>Share of samples whose text alone is replaced by the null text.</summary>
+    public double TextDropout { get; init; } = 0.25;
+
+    /// <summary>Share of samples whose picture alone is left out.</summary>
+    public double PictureDropout { get; init; } = 0.1;
+
+    /// <summary>Share of samples that have neither.</summary>
+    public double BothDropout { get; init; } = 0.1;
+
+    /// <summary>Steps of the pictures' DDIM inversion.</summary>
+    public int InversionSteps { get; init; } = 25;
+
+    /// <summary>Which latent the picture's UNet sees at a noise level: that of the inversion's own call (recorded), or the one there (trajectory).</summary>
+    public KeyValueSource KeyValueSource { get; init; } = KeyValueSource.Recorded;
+
+    /// <summary>Clips of the validation split that are measured on the way.</summary>
+    public int ValidationClips { get; init; } = 16;
+
+    /// <summary>Clips of the validation split that are measured at the end.</summary>
+    public int FinalValidationClips { get; init; } = 100;
+
+    /// <summary>Mels made at every validation.</summary>
+    public int Samples { get; init; } = 2;
+}

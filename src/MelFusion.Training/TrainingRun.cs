@@ -1,0 +1,31 @@
+using MelFusion.Training.Engine;
+using MelFusion.Training.Stages;
+
+namespace MelFusion.Training;
+
+/// <summary>Trains one stage from its config, from where it was left or from the beginning.</summary>
+public static class TrainingRun
+{
+    /// <summary>Runs to the end, or to the cancellation; call it again with the same config to go on.</summary>
+    /// <param name="config">What to train.</param>
+    /// <param name="progress">Told after every step, on the training's own threads.</param>
+    /// <param name="cancellation">Honoured within one step; what was learned until then lies in a checkpoint.</param>
+    /// <exception cref="OperationCanceledException">It was cancelled.</exception>
+    /// <exception cref="MelFusionException">Data, model or settings are not as they must be.</exception>
+    public static TrainingResult Run(TrainingConfig config, IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
+    {
+        var folder = new RunFolder(config.Output);
+        using var pool = new WorkerPool(config.Workers, config.ThreadsPerWorker);
+        var context = new StageContext(config, pool, folder, progress, cancellation);
+        using ITrainingStage stage = config.Stage switch
+        {
+            TrainingStage.MelVae => new MelVaeStage(config, context),
+            TrainingStage.ImageVae => new ImageVaeStage(config, context),
+            TrainingStage.ImageLdm => new ImageLdmStage(config, context),
+            TrainingStage.MusicLdm => new MusicLdmStage(config, context),
+            _ => throw new MelFusionException($"The stage {config.StageName} is not known."),
+        };
+        using var trainer = new Trainer(config, stage, folder, pool, progress);
+        return trainer.Run(cancellation);
+    }
+}

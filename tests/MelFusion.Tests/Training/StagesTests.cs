@@ -1,0 +1,110 @@
+using System.Text.Json;
+using MelFusion.Noise;
+using MelFusion.Synapse;
+using MelFusion.Training;
+using MelFusion.Training.Engine;
+using MelFusion.UNet;
+using MelFusion.Vae;
+using MelFusion.Weights;
+using Shouldly;
+using Xunit;
+
+namespace MelFusion.Tests.Training;
+
+/// <summary>The four stages one after the other, on networks of a few thousand weights and a data set made here.</summary>
+public sealed class StagesTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("melfusion-stages-").FullName;
+
+    public StagesTests() => TinyData.Write(In("data"), In("model"));
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void Four_stages_make_a_model_and_a_killed_music_stage_ends_bit_for_bit_the_same()
+    {
+        TrainingRun.Run(MelVae()).Steps.ShouldBe(3);
+        TrainingRun.Run(ImageVae()).Figures.ShouldContain(figure => figure.Name == "colour_kept");
+        TrainingRun.Run(ImageLdm()).Figures.ShouldAllBe(figure => double.IsFinite(figure.Value));
+        var whole = TrainingRun.Run(Music("music"));
+
+        ConfigFile.Read<AutoencoderKlConfig>(In("model/vae/config.json")).ScalingFactor.ShouldNotBe(0.18215);
+        ConfigFile.Read<NoiseScheduleConfig>(In("model/scheduler/scheduler_config.json")).PredictionType.ShouldBe(PredictionType.VPrediction);
+        ConfigFile.Read<SynapseConfig>(In("model/synapse/config.json")).KeyValueNormalisation.ShouldBe(KeyValueNormalisation.Standardise);
+        using (var written = Safetensors.Open(In("model/synapse/model.safetensors")))
+        {
+            written.Contains("alpha_logit.decoder").ShouldBeTrue();
+        }
+
+        using var report = JsonDocument.Parse(File.ReadAllText(In("music/conditions.json")));
+        report.RootElement.GetProperty("minus_right").GetProperty("shuffled_picture").GetProperty("half_interval_95").GetDouble().ShouldBeGreaterThanOrEqualTo(0);
+        Table.Read(In("music/watched.csv"))["up_blocks.0.attentions.0"].Length.ShouldBe(3);
+        whole.Figures.ShouldContain(figure => figure.Name == "shuffled_text_minus_right");
+
+        byte[] expected = File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors"));
+        Should.Throw<OperationCanceledException>(() => Killed(Music("killed"), afterStep: 1));
+        TrainingRun.Run(Music("killed"));
+        File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors")).ShouldBe(expected);
+    }
+
+    [Fact]
+    public void A_missing_stage_is_named() =>
+        Should.Throw<MelFusionException>(() => TrainingRun.Run(ImageLdm())).Message.ShouldContain("train the stage that makes 'image_vae' first");
+
+    [Fact]
+    public void A_missing_data_folder_is_named() =>
+        Should.Throw<MelFusionException>(() => TrainingRun.Run(MelVae() with { Data = In("nowhere") })).Message.ShouldContain("melfusion data build");
+
+    private static void Killed(TrainingConfig config, long afterStep)
+    {
+        using var cancel = new CancellationTokenSource();
+        TrainingRun.Run(config, new AtOnce(progress =>
+        {
+            if (progress.Activity == "training" && progress.Step == afterStep)
+            {
+                cancel.Cancel();
+            }
+        }), cancel.Token);
+    }
+
+    private string In(string name) => Path.Combine(_folder, name);
+
+    private TrainingConfig Base(TrainingStage stage, string output) => new()
+    {
+        Stage = stage, Output = In(output), Data = In("data"), Model = In("model"), Cache = In("cache"), Steps = 3, Batch = 2, CheckpointEvery = 10, ValidateEvery = 10,
+        Optimiser = new() { WarmupSteps = 1 },
+    };
+
+    private TrainingConfig MelVae() => Base(TrainingStage.MelVae, "mel") with
+    {
+        MelVae = new()
+        {
+            CropFrames = 16, MelFrames = TinyData.Frames,
+            Network = new() { InChannels = 1, OutChannels = 1, BlockOutChannels = [4, 8, 8], LatentChannels = 8, NormNumGroups = 4, MidBlockAddAttention = false },
+        },
+    };
+
+    private TrainingConfig ImageVae() => Base(TrainingStage.ImageVae, "picture") with
+    {
+        ImageVae = new() { Side = 64, CropSide = 32, Network = new() { BlockOutChannels = [4, 4, 8, 8], NormNumGroups = 4, MidBlockAddAttention = false } },
+    };
+
+    private TrainingConfig ImageLdm() => Base(TrainingStage.ImageLdm, "image-ldm") with
+    {
+        ImageLdm = new() { Side = 64, Samples = 1, ValidationTimesteps = [300, 700], Network = UNetConfig.Tiny with { InChannels = 4, OutChannels = 4, CrossAttentionDim = 16 } },
+    };
+
+    private TrainingConfig Music(string output) => Base(TrainingStage.MusicLdm, output) with
+    {
+        MusicLdm = new()
+        {
+            Network = UNetConfig.Tiny with { CrossAttentionDim = 16 }, InversionSteps = 5, Samples = 1, ValidationTimesteps = [300, 700],
+            Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.Standardise },
+        },
+    };
+
+    private sealed class AtOnce(Action<TrainingProgress> report) : IProgress<TrainingProgress>
+    {
+        public void Report(TrainingProgress value) => report(value);
+    }
+}

@@ -1,0 +1,64 @@
+using MelFusion.Tests.Support;
+using MelFusion.Training;
+using MelFusion.Training.Engine;
+using Shouldly;
+using Xunit;
+
+namespace MelFusion.Tests.Training;
+
+public sealed class TrainingConfigTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("melfusion-config-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void A_config_states_only_its_difference_from_its_base()
+    {
+        Write("base.json", """{ "stage": "mel-vae", "output": "runs/a", "steps": 7, "optimiser": { "learning_rate": 1e-3, "clip_norm": 2 } }""");
+        var config = TrainingConfig.Read(Write("own.json", """{ "base": "base.json", "output": "runs/b", "optimiser": { "clip_norm": 0.5 } }"""));
+        (config.Output, config.Steps, config.Optimiser.LearningRate, config.Optimiser.ClipNorm).ShouldBe(("runs/b", 7, 1e-3, 0.5));
+        TrainingConfig.FromJson(config.ToJson()).ToJson().ShouldBe(config.ToJson());
+    }
+
+    [Theory]
+    [InlineData("""{ "stage": "mel-vae", "output": "x", "stepps": 3 }""", "stepps")]
+    [InlineData("""{ "stage": "dance", "output": "x" }""", "stage")]
+    [InlineData("""{ "stage": "mel-vae", "output": "x", "batch": 3 }""", "multiple of parts")]
+    [InlineData("""{ "stage": "mel-vae", "output": "x", "optimiser": { "learning_rate": -1 } }""", "learning_rate")]
+    [InlineData("""[]""", "one JSON object")]
+    public void A_wrong_config_is_refused_in_one_sentence(string json, string says) =>
+        Should.Throw<MelFusionException>(() => TrainingConfig.Read(Write("wrong.json", json))).Message.ShouldContain(says);
+
+    [Fact]
+    public void Every_config_of_the_repository_can_be_read()
+    {
+        string[] files = Directory.GetFiles(Path.Combine(Repository.Root, "configs"), "*.json", SearchOption.AllDirectories);
+        files.ShouldNotBeEmpty();
+        files.Select(TrainingConfig.Read).Select(config => config.StageName).Distinct().Order().ShouldBe(["image-ldm", "image-vae", "mel-vae", "music-ldm"]);
+    }
+
+    [Fact]
+    public void The_learning_rate_rises_then_falls_to_its_final_fraction()
+    {
+        double At(long step) => LearningRate.Factor(step, 100, 10, LearningRateDecay.Cosine, 0.1);
+        (At(0), At(9), At(10)).ShouldBe((0.1, 1, 1));
+        At(55).ShouldBe(0.55, 1e-6);
+        At(100).ShouldBe(0.1, 1e-9);
+    }
+
+    [Fact]
+    public void Every_pass_over_the_data_takes_every_item_once()
+    {
+        int[] pass = [.. Enumerable.Range(0, 10).Select(i => StepRandom.Item(3, 20 + i, 10))];
+        pass.Order().ShouldBe(Enumerable.Range(0, 10));
+        pass.ShouldNotBe(Enumerable.Range(0, 10).Select(i => StepRandom.Item(3, 30 + i, 10)));
+    }
+
+    private string Write(string name, string text)
+    {
+        string path = Path.Combine(_folder, name);
+        File.WriteAllText(path, text);
+        return path;
+    }
+}
