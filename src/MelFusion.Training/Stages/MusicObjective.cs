@@ -44,6 +44,17 @@ internal sealed class MusicObjective(
     public Tensor Predict(Tensor noisy, Tensor t, IReadOnlyList<string> captions, IReadOnlyList<(Tensor Latent, long Timestep)?> pictures, TextSet texts)
     {
         var (states, mask) = texts.Get(captions);
+        return Predict(noisy, t, states, mask, pictures);
+    }
+
+    /// <summary>The same with states at hand.</summary>
+    /// <param name="noisy">z_t (B, C, H, W).</param>
+    /// <param name="t">(B).</param>
+    /// <param name="states">(B, s, c).</param>
+    /// <param name="mask">(B, s), true where a token is valid.</param>
+    /// <param name="pictures">One per sample; null: none.</param>
+    public Tensor Predict(Tensor noisy, Tensor t, Tensor states, Tensor mask, IReadOnlyList<(Tensor Latent, long Timestep)?> pictures)
+    {
         using var captured = Capture(pictures);
         var influence = tensor(pictures.Select(picture => picture is null ? 0f : 1f).ToArray());
         var tap = synapse.Tap(captured, influence, mask);

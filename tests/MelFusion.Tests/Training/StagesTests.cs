@@ -37,9 +37,12 @@ public sealed class StagesTests : IDisposable
         }
 
         using var report = JsonDocument.Parse(File.ReadAllText(In("music/conditions.json")));
-        report.RootElement.GetProperty("minus_right").GetProperty("shuffled_picture").GetProperty("half_interval_95").GetDouble().ShouldBeGreaterThanOrEqualTo(0);
+        report.RootElement.GetProperty("difference").GetProperty("shuffled_picture").GetProperty("half_interval").GetDouble().ShouldBeGreaterThanOrEqualTo(0);
         Table.Read(In("music/watched.csv"))["up_blocks.0.attentions.0"].Length.ShouldBe(3);
-        whole.Figures.ShouldContain(figure => figure.Name == "shuffled_text_minus_right");
+        whole.Figures.ShouldContain(figure => figure.Name == "shuffled_text_difference");
+
+        var onTrain = ConditionComparison.Measure(Music("music"), "train", 2);
+        (onTrain.Clips, onTrain.Loss.Count, onTrain.Difference.Count).ShouldBe((2, 7, 6));
 
         byte[] expected = File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors"));
         Should.Throw<OperationCanceledException>(() => Killed(Music("killed"), afterStep: 1));

@@ -1,0 +1,108 @@
+using System.Globalization;
+using System.Text.Json;
+using MelFusion.Noise;
+using MelFusion.Synapse;
+using MelFusion.Training.Engine;
+using MelFusion.Training.Stages;
+using MelFusion.UNet;
+
+namespace MelFusion.Training;
+
+/// <summary>A mean difference of two conditions over the same clips, noise and timesteps.</summary>
+/// <param name="Mean">The mean of (wrong - right): above 0 where the right condition helps.</param>
+/// <param name="HalfInterval">Half of its 95 % interval, each clip counted as one observation.</param>
+/// <param name="HalfIntervalByTune">The same with one observation per tune: clips of one tune are alike.</param>
+public readonly record struct PairedDifference(double Mean, double HalfInterval, double HalfIntervalByTune)
+{
+    /// <summary>Whether the interval by clip lies above 0.</summary>
+    public bool IsAboveZero => Mean > HalfInterval;
+
+    internal static PairedDifference Of(double[] right, double[] wrong, IReadOnlyList<string> tunes)
+    {
+        double[] differences = [.. right.Zip(wrong, (r, w) => w - r)];
+        double[] byTune = [.. differences.Zip(tunes).GroupBy(pair => pair.Second, StringComparer.Ordinal).Select(tune => tune.Average(pair => pair.First))];
+        return new(differences.Average(), HalfIntervalOf(differences), HalfIntervalOf(byTune));
+    }
+
+    private static double HalfIntervalOf(double[] values)
+    {
+        double mean = values.Average(), variance = values.Sum(x => (x - mean) * (x - mean)) / Math.Max(1, values.Length - 1);
+        return 1.96 * Math.Sqrt(variance / values.Length);
+    }
+}
+
+/// <summary>
+/// What text and picture are worth to a trained model: the loss of held-out clips at fixed noise and timesteps with the right picture, with
+/// another clip's, and without one, and the same for texts, compared clip by clip.
+/// </summary>
+public sealed class ConditionComparison
+{
+    internal const string Right = "right", ShuffledPicture = "shuffled_picture", NoPicture = "no_picture", ShuffledText = "shuffled_text",
+        NoText = "no_text", ShuffledPictureNoText = "shuffled_picture_no_text", Nothing = "nothing";
+
+    private static readonly (string Right, string Wrong)[] Pairs =
+    [
+        (Right, ShuffledPicture), (Right, NoPicture), (Right, ShuffledText), (Right, NoText), (NoText, ShuffledPictureNoText), (NoText, Nothing),
+    ];
+
+    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+
+    private readonly IReadOnlyDictionary<string, double[]> _losses;
+
+    internal ConditionComparison(IReadOnlyDictionary<string, double[]> losses, IReadOnlyList<string> tunes)
+    {
+        _losses = losses;
+        Loss = losses.ToDictionary(condition => condition.Key, condition => condition.Value.Average());
+        Difference = Pairs.ToDictionary(pair => pair.Wrong, pair => PairedDifference.Of(losses[pair.Right], losses[pair.Wrong], tunes));
+    }
+
+    internal static IReadOnlyList<string> Conditions { get; } = [Right, ShuffledPicture, NoPicture, ShuffledText, NoText, ShuffledPictureNoText, Nothing];
+
+    /// <summary>Number of clips.</summary>
+    public int Clips => _losses[Right].Length;
+
+    /// <summary>
+    /// The mean loss under each condition: right, shuffled_picture, no_picture, shuffled_text, no_text, shuffled_picture_no_text, nothing.
+    /// </summary>
+    public IReadOnlyDictionary<string, double> Loss { get; }
+
+    /// <summary>Every wrong condition less its right one ("right"; "no_text" for the two that have no text), by the wrong one's name.</summary>
+    public IReadOnlyDictionary<string, PairedDifference> Difference { get; }
+
+    internal IReadOnlyList<(string Name, double Value)> Figures =>
+    [
+        .. Loss.Select(condition => ("loss_" + condition.Key, condition.Value)),
+        .. Difference.SelectMany(pair => new[] { (pair.Key + "_difference", pair.Value.Mean), (pair.Key + "_interval", pair.Value.HalfInterval) }),
+    ];
+
+    /// <summary>Measures the model folder of a music-ldm config on a split, training or not.</summary>
+    /// <param name="config">A config of the stage music-ldm: its model, data, caches, precision and timesteps.</param>
+    /// <param name="split">train, validation or test.</param>
+    /// <param name="clips">At most so many clips, evenly chosen.</param>
+    /// <param name="progress">Told while data are prepared.</param>
+    /// <param name="cancellation">Looked at while data are prepared.</param>
+    /// <exception cref="MelFusionException">The model or the data are not whole.</exception>
+    public static ConditionComparison Measure(
+        TrainingConfig config, string split, int clips, IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
+    {
+        var trained = config with { StartFrom = config.Model };
+        using var pool = new WorkerPool(config.Workers, config.ThreadsPerWorker);
+        var context = new StageContext(trained, pool, new(config.Output), progress, cancellation);
+        using var model = new MusicModel(context, config.MusicLdm with
+        {
+            Network = ModelParts.ReadConfig<UNetConfig>(config.Model, "unet"),
+            Synapse = ModelParts.ReadConfig<SynapseConfig>(config.Model, "synapse"),
+            Schedule = ModelParts.ReadConfig<NoiseScheduleConfig>(config.Model, "scheduler", "scheduler_config.json"),
+        }, split);
+        model.PrepareSynapse(config.Model, _ => throw new InvalidOperationException("A trained synapse needs no statistics."));
+        return ConditionMeasurement.Measure(model[split], model, config.MusicLdm.ValidationTimesteps, clips, pool);
+    }
+
+    /// <summary>Writes the figures as JSON, and the losses of every clip as CSV.</summary>
+    public void Write(string json, string csv)
+    {
+        File.WriteAllText(json, JsonSerializer.Serialize(new { Clips, Loss, Difference }, Json) + "\n");
+        var lines = Enumerable.Range(0, Clips).Select(i => string.Join(',', Conditions.Select(condition => _losses[condition][i].ToString("G7", CultureInfo.InvariantCulture))));
+        File.WriteAllLines(csv, lines.Prepend(string.Join(',', Conditions)));
+    }
+}

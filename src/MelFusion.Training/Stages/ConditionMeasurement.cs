@@ -1,0 +1,57 @@
+using MelFusion.Training.Data;
+using MelFusion.Training.Engine;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MelFusion.Training.Stages;
+
+/// <summary>Computes the losses of a <see cref="ConditionComparison"/>.</summary>
+internal static class ConditionMeasurement
+{
+    /// <summary>Measures so many clips, evenly chosen, on the pool's threads.</summary>
+    public static ConditionComparison Measure(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int clips, WorkerPool pool)
+    {
+        int count = Math.Min(clips, data.Count);
+        int[] rows = [.. Enumerable.Range(0, count).Select(i => (int)((long)i * data.Count / count))];
+        var losses = ConditionComparison.Conditions.ToDictionary(condition => condition, _ => new double[count]);
+        pool.ShareInChunks(count, 4 * pool.Count, i =>
+        {
+            int stranger = Stranger(data, rows, i);
+            foreach (var (condition, values) in losses)
+            {
+                values[i] = LossOf(data, model, timesteps, rows[i], stranger, condition);
+            }
+        });
+        return new(losses, [.. rows.Select(row => data.Rows[row].Path ?? data.Rows[row].Id)]);
+    }
+
+    /// <summary>The mean over the timesteps, each with the noise that belongs to clip and timestep, and with another of the clip's pictures.</summary>
+    private static double LossOf(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int row, int stranger, string condition)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var samples = timesteps.Select((t, level) =>
+        {
+            using var generator = StepRandom.Generator(0, -2, row * 1000L + level);
+            var images = data.Rows[condition is ConditionComparison.ShuffledPicture or ConditionComparison.ShuffledPictureNoText ? stranger : row].Images;
+            string caption = condition switch
+            {
+                ConditionComparison.ShuffledText => data.Rows[stranger].Captions[0],
+                ConditionComparison.NoText or ConditionComparison.ShuffledPictureNoText or ConditionComparison.Nothing => string.Empty,
+                _ => data.Rows[row].Captions[0],
+            };
+            return new MusicSample(
+                data.Latents.Mean(row), randn(data.Latents.Shape, generator: generator), t, caption,
+                condition is ConditionComparison.NoPicture or ConditionComparison.Nothing ? null : data.Trajectories.At(images[level % images.Count], t));
+        }).ToList();
+        return model.Objective.PerSample(samples, model.Texts).mean().item<float>();
+    }
+
+    /// <summary>Half the list further, and on to the next row that shares neither a picture nor the caption.</summary>
+    private static int Stranger(MusicData data, int[] rows, int index)
+    {
+        var own = data.Rows[rows[index]];
+        var others = Enumerable.Range(0, rows.Length).Select(i => rows[(index + rows.Length / 2 + i) % rows.Length]).ToList();
+        return others.FirstOrDefault(row => !data.Rows[row].Images.Intersect(own.Images).Any() && data.Rows[row].Captions[0] != own.Captions[0], others[0]);
+    }
+}

@@ -1,0 +1,96 @@
+using MelFusion.Inversion;
+using MelFusion.Noise;
+using MelFusion.Synapse;
+using MelFusion.Training.Data;
+using MelFusion.UNet;
+using MelFusion.Vae;
+using MelFusion.Weights;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MelFusion.Training.Stages;
+
+/// <summary>All that the music's objective needs: the frozen parts of the model folder, what is trained, and the data of some splits.</summary>
+internal sealed class MusicModel : IDisposable
+{
+    private const int StatisticsSamples = 256;
+
+    private readonly ConditionalUNet _imageNetwork;
+    private readonly Tensor _nullText;
+    private readonly Dictionary<string, MusicData> _data;
+
+    /// <summary>Loads the parts, encodes the splits' clips and texts and inverts their pictures where the caches have them not.</summary>
+    public MusicModel(StageContext context, MusicLdmConfig settings, params string[] splits)
+    {
+        var config = context.Config;
+        (Schedule, Vae) = (new(settings.Schedule), context.Autoencoder("vae"));
+        var imageConfig = ModelParts.ReadConfig<UNetConfig>(config.Model, "image_unet");
+        VisualSynapse.RequireMatch(settings.Synapse, imageConfig, settings.Network);
+        _imageNetwork = ModelParts.LoadFrozen(config.Model, "image_unet", new ConditionalUNet(imageConfig, new(CPU, config.Dtype)));
+        _nullText = ModelParts.ReadTensor(config.Model, "image_null_text", "states");
+        var imageSchedule = new NoiseSchedule(ModelParts.ReadConfig<NoiseScheduleConfig>(config.Model, "image_scheduler", "scheduler_config.json"));
+        using (var picture = new PictureNetwork(_imageNetwork, imageSchedule, _nullText, new(CPU, config.Dtype)))
+        {
+            _data = splits.ToDictionary(split => split, split => MusicData.Load(split, context, settings, Vae, picture));
+        }
+
+        Texts = TextEncoders.Encode(
+            settings.TextModel ?? config.Model, Path.Combine(context.Cache, $"text-music-{string.Join('-', splits)}.safetensors"),
+            _data.Values.SelectMany(data => data.Rows).SelectMany(row => row.Captions), (done, all) => context.Report("reading captions", done, all));
+        Network = LdmNetworks.Create(settings.Network, config.Seed, config.StartFrom, "unet");
+        Synapse = new(settings.Synapse, settings.Network, Placement.Cpu);
+        Objective = new(Network, Synapse, _imageNetwork, _nullText, new(Schedule, settings.Weighting, settings.SnrGamma), config.Dtype);
+    }
+
+    /// <summary>eps_theta.</summary>
+    public ConditionalUNet Network { get; }
+
+    /// <summary>The alphas.</summary>
+    public VisualSynapse Synapse { get; }
+
+    /// <summary>The music's noise schedule.</summary>
+    public NoiseSchedule Schedule { get; }
+
+    /// <summary>The mel autoencoder.</summary>
+    public AutoencoderKl Vae { get; }
+
+    /// <summary>The captions' states.</summary>
+    public TextSet Texts { get; }
+
+    /// <summary>Algorithm 1's loss.</summary>
+    public MusicObjective Objective { get; }
+
+    /// <summary>A split's data.</summary>
+    public MusicData this[string split] => _data[split];
+
+    /// <summary>Another model's alphas, or statistics of the data where keys and values are standardised.</summary>
+    /// <param name="startFrom">The other model; null: none.</param>
+    /// <param name="draw">Sample i as training would draw it.</param>
+    public void PrepareSynapse(string? startFrom, Func<int, MusicSample> draw)
+    {
+        if (startFrom is not null)
+        {
+            using var file = Safetensors.Open(Path.Combine(startFrom, "synapse", "model.safetensors"));
+            Synapse.LoadFrom(file);
+        }
+        else if (Synapse.Config.KeyValueNormalisation == KeyValueNormalisation.Standardise)
+        {
+            Objective.Standardise(Enumerable.Range(0, StatisticsSamples).Select(draw).Where(sample => sample.Picture is not null), Texts);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Network.Dispose();
+        Synapse.Dispose();
+        _imageNetwork.Dispose();
+        _nullText.Dispose();
+        Vae.Dispose();
+        Texts.Dispose();
+        foreach (var data in _data.Values)
+        {
+            data.Dispose();
+        }
+    }
+}
