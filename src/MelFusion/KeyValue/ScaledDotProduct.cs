@@ -20,11 +20,14 @@ public static class ScaledDotProduct
         var q = Split(queries, b, heads);
         var k = Split(memory.Keys, b, heads);
         var v = Split(memory.Values, b, heads);
-        var attended = queries.device_type == DeviceType.META
-            ? torch.empty_like(q) // libtorch has no attention on the meta device
-            : nn.functional.scaled_dot_product_attention(q, k, v, bias); // (B, H, N, D)
-        return attended.transpose(1, 2).reshape(b, n, d).MoveToOuterDisposeScope();
+        return OfHeads(q, k, v, bias).transpose(1, 2).reshape(b, n, d).MoveToOuterDisposeScope();
     }
+
+    /// <summary>The same where heads are split already: q (B, H, N, D), k and v (B, H, S, D) to (B, H, N, D).</summary>
+    internal static Tensor OfHeads(Tensor q, Tensor k, Tensor v, Tensor? bias) =>
+        q.device_type == DeviceType.META
+            ? torch.empty_like(q) // libtorch has no attention on the meta device
+            : nn.functional.scaled_dot_product_attention(q, k, v, bias);
 
     // (B or 1, N, d) to (B, H, N, D). Four axes: libtorch's fast kernel takes no others.
     private static Tensor Split(Tensor x, long batch, int heads)

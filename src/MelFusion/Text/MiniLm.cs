@@ -1,3 +1,4 @@
+using MelFusion.KeyValue;
 using MelFusion.Weights;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -117,7 +118,7 @@ internal sealed class BertSelfAttention : nn.Module<Tensor, Tensor, Tensor>
     {
         using var scope = NewDisposeScope();
         var (q, k, v) = (Split(_query.call(x)), Split(_key.call(x)), Split(_value.call(x)));
-        var y = F.scaled_dot_product_attention(q, k, v, attn_mask: mask.view(mask.shape[0], 1, 1, -1));
+        var y = ScaledDotProduct.OfHeads(q, k, v, mask.view(mask.shape[0], 1, 1, -1));
         return y.transpose(1, 2).flatten(2).MoveToOuterDisposeScope(); // (B, s, C)
     }
 

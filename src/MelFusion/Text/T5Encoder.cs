@@ -1,3 +1,4 @@
+using MelFusion.KeyValue;
 using MelFusion.Weights;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -122,7 +123,7 @@ internal sealed class T5SelfAttention : nn.Module<Tensor, Tensor, Tensor>
     {
         using var scope = NewDisposeScope();
         var q = Split(_q.call(x)) * Math.Sqrt(_config.DKv); // undoes the scaling inside
-        var y = F.scaled_dot_product_attention(q, Split(_k.call(x)), Split(_v.call(x)), attn_mask: bias);
+        var y = ScaledDotProduct.OfHeads(q, Split(_k.call(x)), Split(_v.call(x)), bias);
         return _o.call(y.transpose(1, 2).flatten(2)).MoveToOuterDisposeScope(); // (B, s, C)
     }
 

@@ -1,4 +1,5 @@
 using MelFusion.UNet;
+using MelFusion.KeyValue;
 using MelFusion.Weights;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -67,8 +68,7 @@ internal sealed class PlaneAttention : nn.Module<Tensor, Tensor>
     {
         using var scope = NewDisposeScope();
         var h = _norm.call(x).flatten(2).transpose(1, 2); // (B, n, C)
-        var (q, k, v) = (_toQ.call(h).unsqueeze(1), _toK.call(h).unsqueeze(1), _toV.call(h).unsqueeze(1)); // (B, 1, n, C)
-        h = F.scaled_dot_product_attention(q, k, v).squeeze(1); // Eq. 1
+        h = ScaledDotProduct.Attend(_toQ.call(h), new(_toK.call(h), _toV.call(h)), heads: 1); // Eq. 1
         h = _toOut[0].call(h).transpose(1, 2).reshape(x.shape); // (B, C, H, W)
         return (x + h).MoveToOuterDisposeScope();
     }

@@ -184,7 +184,9 @@ public sealed class Embedding : nn.Module<Tensor, Tensor>
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor ids) =>
-        _weight.index_select(0, ids.reshape(-1)).reshape([.. ids.shape, _weight.shape[1]]);
+        _weight.device_type == DeviceType.META
+            ? torch.empty([.. ids.shape, _weight.shape[1]], _weight.dtype, _weight.device) // libtorch has no index_select on the meta device
+            : _weight.index_select(0, ids.reshape(-1)).reshape([.. ids.shape, _weight.shape[1]]);
 }
 
 /// <summary>What the layers share: parameters without a value, and weights in the precision of an input.</summary>

@@ -1,6 +1,9 @@
 using MelFusion.Tests.Support;
+using MelFusion.Weights;
 using Shouldly;
+using TorchSharp;
 using Xunit;
+using static TorchSharp.torch;
 
 namespace MelFusion.Tests.Generation;
 
@@ -162,6 +165,23 @@ public sealed class MusicGeneratorTests(TinyModelInMemory tiny) : IClassFixture<
 
         new MusicGenerator(model).Generate(TextOnly).Count.ShouldBe(1);
         Should.Throw<MelFusionException>(() => new MusicGenerator(model).Generate(WithPicture)).Message.ShouldContain("image_unet");
+    }
+
+    [Fact]
+    public void Every_tensor_from_picture_and_text_to_waveform_is_made_on_the_chosen_device() // no refinement: libtorch has no FFT on the meta device
+    {
+        using var scope = NewDisposeScope();
+        using var folder = new TinyModel();
+        using var model = folder.Load(Precision.Fp32, META);
+        foreach (var request in new[] { WithPicture with { Candidates = 2, Refine = 0 }, WithPicture with { Refine = 0, ImageGuidance = ImageGuidance.Cond, Sampler = SamplerKind.Ddpm, KeyValueSource = KeyValueSource.Replay } })
+        {
+            var plan = GenerationPlan.Of(request, model);
+
+            var waveform = new MusicGenerator(model).Waveform(plan, plan.StartClock(null, TimeProvider.System), default).Waveform;
+
+            waveform.device_type.ShouldBe(DeviceType.META);
+            waveform.shape.ShouldBe([request.Candidates, 1024]);
+        }
     }
 
     private float[] Samples(MusicRequest request) => Generate(request)[0].Samples;
