@@ -65,7 +65,7 @@ public sealed class NoiseSchedule
         RequireSteps(steps, Length);
         return Config.TimestepSpacing switch
         {
-            TimestepSpacing.Leading => [.. Downwards(steps, i => (i * (Length / steps)) + Config.StepsOffset)],
+            TimestepSpacing.Leading => [.. Leading(steps)],
             TimestepSpacing.Trailing => Trailing(steps),
             _ => [.. Downwards(steps, i => Even(i, steps))],
         };
@@ -83,7 +83,7 @@ public sealed class NoiseSchedule
             ? [.. SolverRatios(steps).Take(steps).Select(TimestepOfRatio)]
             : Config.TimestepSpacing switch
             {
-                TimestepSpacing.Leading => [.. Downwards(steps + 1, i => (i * (Length / (steps + 1))) + Config.StepsOffset).SkipLast(1)],
+                TimestepSpacing.Leading => [.. Leading(steps + 1).SkipLast(1)],
                 TimestepSpacing.Trailing => Trailing(steps),
                 _ => [.. Downwards(steps + 1, i => Even(i, steps + 1)).SkipLast(1)],
             };
@@ -129,6 +129,14 @@ public sealed class NoiseSchedule
     }
 
     private Tensor Gather(Tensor timestep) => tensor(_abar).to(timestep.device).index_select(0, timestep);
+
+    /// <summary>Multiples of the whole step, moved up by the offset where the schedule has room for it: with as many points as timesteps it has none.</summary>
+    private IEnumerable<long> Leading(int points)
+    {
+        int stride = Length / points;
+        int offset = ((points - 1) * stride) + Config.StepsOffset < Length ? Config.StepsOffset : 0;
+        return Downwards(points, i => (i * stride) + offset);
+    }
 
     private static IEnumerable<long> Downwards(int count, Func<int, long> timestep) =>
         Enumerable.Range(0, count).Select(i => timestep(count - 1 - i));

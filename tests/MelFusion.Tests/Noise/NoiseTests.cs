@@ -51,6 +51,17 @@ public class NoiseTests
     }
 
     [Fact]
+    public void As_many_steps_as_the_schedule_has_stay_inside_it()
+    {
+        var schedule = new NoiseSchedule(new() { StepsOffset = 1 });
+
+        schedule.Timesteps(1000).ShouldBe(Enumerable.Range(0, 1000).Select(i => (long)(999 - i)));
+        schedule.Timesteps(999)[0].ShouldBe(999);
+        schedule.SolverTimesteps(999).Max().ShouldBe(999);
+        schedule.SolverTimesteps(999).Distinct().Count().ShouldBe(999);
+    }
+
+    [Fact]
     public void The_loss_is_a_mean_over_samples_not_a_loss_of_means()
     {
         using var scope = NewDisposeScope();
