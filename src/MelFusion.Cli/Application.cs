@@ -18,8 +18,9 @@ internal static class Application
             var result = Root(session).Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
             if (result.Errors.Count > 0 && result.Action is not { ClearsParseErrors: true })
             {
-                string command = result.CommandResult.Command is RootCommand ? "melfusion" : $"melfusion {Path(result)}";
-                return Fail(session, $"{result.Errors[0].Message.TrimEnd('.')}; see {command} --help.", ExitCode.Usage);
+                string wrong = result.UnmatchedTokens is [var token, ..]
+                    ? $"'{token}' is neither a command nor an option of {NameOf(result)}" : result.Errors[0].Message.TrimEnd('.');
+                return Fail(session, $"{wrong}; see {NameOf(result)} --help.", ExitCode.Usage);
             }
 
             return result.Invoke(new InvocationConfiguration
@@ -60,6 +61,9 @@ internal static class Application
     {
         var root = new RootCommand("Music from a picture and a sentence.")
         {
+            new GenerateCommand(session),
+            new ReplayCommand(session),
+            new TrainCommand(session),
             new DataCommand(session),
         };
         var help = root.Options.OfType<HelpOption>().Single();
@@ -73,7 +77,7 @@ internal static class Application
         return exitCode;
     }
 
-    private static string Path(ParseResult result)
+    private static string NameOf(ParseResult result)
     {
         var names = new List<string>();
         for (Symbol? symbol = result.CommandResult.Command; symbol is Command and not RootCommand; symbol = symbol.Parents.FirstOrDefault())
@@ -81,7 +85,7 @@ internal static class Application
             names.Insert(0, symbol.Name);
         }
 
-        return string.Join(' ', names);
+        return string.Join(' ', names.Prepend("melfusion"));
     }
 
     // libtorch's messages carry a native stack below their first line.

@@ -55,6 +55,12 @@ internal sealed class DocumentedHelp(HelpAction help) : SynchronousCommandLineAc
     public override int Invoke(ParseResult parseResult)
     {
         Documentation.Fill(parseResult.CommandResult.Command);
-        return help.Invoke(parseResult);
+        var output = parseResult.InvocationConfiguration.Output;
+        using var text = new StringWriter();
+        parseResult.InvocationConfiguration.Output = text;
+        int exitCode = help.Invoke(parseResult);
+        // The program is named as the person calls it, not as its file.
+        output.Write(text.ToString().Replace(RootCommand.ExecutableName, "melfusion", StringComparison.Ordinal));
+        return exitCode;
     }
 }

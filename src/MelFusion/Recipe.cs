@@ -156,9 +156,10 @@ public sealed record Recipe
 
     /// <summary>The request that makes the whole batch again.</summary>
     /// <param name="image">The picture's file, where the recipe has one.</param>
-    public MusicRequest ToRequest(ReadOnlyMemory<byte>? image) => new()
+    public MusicRequest ToRequest(byte[]? image) => new()
     {
-        Image = image,
+        // Spelled out, as an array that is null would become an empty picture.
+        Image = image is null ? default(ReadOnlyMemory<byte>?) : image,
         ImageName = ImageName,
         Prompt = Prompt,
         NegativePrompt = NegativePrompt,

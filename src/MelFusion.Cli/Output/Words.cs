@@ -25,7 +25,7 @@ internal static class Words
 
     /// <summary>Such as "Denoising, step 3 of 25".</summary>
     public static string Of(GenerationProgress progress) =>
-        progress.StepCount > 1 ? Text($"{Of(progress.Stage)}, step {Math.Min(progress.Step + 1, progress.StepCount)} of {progress.StepCount}") : Of(progress.Stage);
+        progress.Step == 0 || progress.StepCount == 1 ? Of(progress.Stage) : Text($"{Of(progress.Stage)}, step {progress.Step} of {progress.StepCount}");
 
     /// <summary>Text with invariant numbers.</summary>
     public static string Text(FormattableString text) => FormattableString.Invariant(text);

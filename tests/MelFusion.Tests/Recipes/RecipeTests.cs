@@ -53,9 +53,17 @@ public sealed class RecipeTests
     }
 
     [Fact]
+    public void A_recipe_without_a_picture_asks_for_none()
+    {
+        var recipe = Recipe.FromJson((Example with { ImageName = null, ImageSha256 = null, ImageInfluence = 0 }).ToJson());
+
+        recipe.ToRequest(null).Image.ShouldBeNull();
+    }
+
+    [Fact]
     public void A_request_of_a_recipe_states_every_default()
     {
-        var request = Example.ToRequest(new byte[] { 1 });
+        var request = Example.ToRequest([1]);
 
         request.Prompt.ShouldBe(Example.Prompt);
         request.Seed.ShouldBe(12);
