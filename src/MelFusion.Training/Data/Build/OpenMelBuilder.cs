@@ -86,9 +86,10 @@ public sealed class OpenMelBuilder
         var tracks = await CutTracksAsync(scenes, trees, cancellationToken).ConfigureAwait(false);
         var split = Split(scenes, pictures, tracks);
         var rows = Publish(scenes, pictures, tracks, split, cancellationToken);
-        rows = Tag(rows, cancellationToken);
-        var held = pictures.Values.Where(picture => split.Pictures.TryGetValue(picture.Key, out var place) && place != DataSplit.Train).Select(picture => picture.File).ToList();
+        var held = scenes.SelectMany(scene => scene.Pictures).Where(picture => pictures.TryGetValue(Identity(picture), out var known) && split.Pictures.TryGetValue(known.Key, out var place) && place != DataSplit.Train)
+            .SelectMany(picture => picture.Layers).ToHashSet(StringComparer.Ordinal);
         var count = _options.WithPictures ? PictureSet.Write(_options.Output, trees, held, _options.Workers, _progress, cancellationToken) : 0;
+        rows = Tag(rows, cancellationToken);
         return new OpenMelReport(rows, count, [.. _skipped.Order(StringComparer.Ordinal)]);
     }
 

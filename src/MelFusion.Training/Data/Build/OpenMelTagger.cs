@@ -2,12 +2,13 @@ using System.Text.Json;
 using MelFusion.Evaluation.Embeddings;
 using MelFusion.Wave;
 using MelFusion.Weights;
+using static TorchSharp.torch;
 
 namespace MelFusion.Training.Data.Build;
 
 /// <summary>
-/// Lets the real musicnn tagger hear the clips and writes their captions anew. Of each clip the three seconds in its middle are heard, and the
-/// mean over its track has the same say: one patch alone is unsure.
+/// Lets the real musicnn tagger hear the clips and writes their captions anew. Of a track a few clips are heard, each for three seconds in its
+/// middle; a clip's tags are those of the nearest one heard, and the mean over the track has the same say: one patch alone is unsure.
 /// </summary>
 public static class OpenMelTagger
 {
@@ -15,6 +16,7 @@ public static class OpenMelTagger
     private const int FewestTags = 2;
     private const int MostTags = 6;
     private const int HeardSeconds = 4;
+    private const int HeardClips = 5;
 
     /// <summary>Tags every clip of a data folder that has none in its cache, and rewrites the tables.</summary>
     /// <param name="output">The data folder.</param>
@@ -56,8 +58,9 @@ public static class OpenMelTagger
     {
         var heard = Cached(cache, rows) ?? Hear(network, folder, cache, rows);
         var mean = Enumerable.Range(0, heard[0].Length).Select(i => heard.Average(tags => tags[i])).ToArray();
-        return rows.Zip(heard, (row, own) =>
+        return rows.Select((row, i) =>
         {
+            var own = heard[i * heard.Count / rows.Count];
             var tags = row with { Tags = Choose(network.Config.Tags, [.. own.Zip(mean, (a, b) => (a + b) / 2)]) };
             return tags with { Captions = CaptionWriter.Write(tags) };
         });
@@ -69,12 +72,16 @@ public static class OpenMelTagger
     {
         var file = CacheFile(cache, rows);
         var heard = File.Exists(file) ? JsonSerializer.Deserialize<List<float[]>>(File.ReadAllText(file)) : null;
-        return heard?.Count == rows.Count ? heard : null;
+        return heard?.Count >= Math.Min(rows.Count, HeardClips) ? heard : null;
     }
 
     private static List<float[]> Hear(Musicnn network, string folder, string cache, List<OpenMelRow> rows)
     {
-        var heard = rows.ConvertAll(row => HearMiddle(network, Path.Combine(folder, row.Audio)));
+        using var scope = NewDisposeScope();
+        var count = Math.Min(rows.Count, HeardClips);
+        var patches = cat([.. Enumerable.Range(0, count).Select(k => Middle(network, Path.Combine(folder, rows[((2 * k) + 1) * rows.Count / (2 * count)].Audio)))]);
+        var tags = network.Forward(patches).Tags;
+        var heard = Enumerable.Range(0, count).Select(k => tags[k].data<float>().ToArray()).ToList();
         Directory.CreateDirectory(cache);
         var file = CacheFile(cache, rows);
         File.WriteAllText(file + ".part", JsonSerializer.Serialize(heard));
@@ -82,11 +89,12 @@ public static class OpenMelTagger
         return heard;
     }
 
-    private static float[] HearMiddle(Musicnn network, string path)
+    /// <summary>One patch (1, T, M) from the middle of a clip.</summary>
+    private static Tensor Middle(Musicnn network, string path)
     {
         var wave = WavFile.Read(path);
         var samples = wave.ToMono();
         var length = Math.Min(samples.Length, HeardSeconds * wave.SampleRate);
-        return network.TagProbabilities(samples.AsSpan((samples.Length - length) / 2, length), wave.SampleRate);
+        return network.Patches(samples.AsSpan((samples.Length - length) / 2, length), wave.SampleRate).narrow(0, 0, 1);
     }
 }

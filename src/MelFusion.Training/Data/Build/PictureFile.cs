@@ -23,7 +23,12 @@ internal sealed record PictureFile(string Hash, byte[] Thumbnail, int Width, int
     public static PictureFile? Read(ScenePicture picture, int smallestSide, int shortSide, bool square)
     {
         var files = picture.Layers.Select(File.ReadAllBytes).ToList();
-        using var canvas = Paint(files);
+        if (files.Count == 1 && !IsLargeEnough(files[0], smallestSide))
+        {
+            return null;
+        }
+
+        using var canvas = Paint(files, shortSide);
         if (canvas is null || Math.Min(canvas.Width, canvas.Height) < smallestSide || Math.Max(canvas.Width, canvas.Height) > 5 * Math.Min(canvas.Width, canvas.Height))
         {
             return null;
@@ -57,9 +62,9 @@ internal sealed record PictureFile(string Hash, byte[] Thumbnail, int Width, int
         return true;
     }
 
-    private static SKBitmap? Paint(List<byte[]> files)
+    private static SKBitmap? Paint(List<byte[]> files, int shortSide)
     {
-        var layers = files.Select(file => files.Count == 1 ? Trim(Decode(file)) : Decode(file)).ToList();
+        var layers = files.Select(file => files.Count == 1 ? Trim(Decode(file, shortSide)) : Decode(file, LargestSide)).ToList();
         try
         {
             if (layers.Contains(null) || IsHollow(layers[0]!))
@@ -89,11 +94,27 @@ internal sealed record PictureFile(string Hash, byte[] Thumbnail, int Width, int
         }
     }
 
-    private static SKBitmap? Decode(byte[] bytes)
+    // The head of a file says its size: most pictures of a game are small and need not be decoded.
+    private static bool IsLargeEnough(byte[] bytes, int smallestSide)
     {
         using var stream = new SKMemoryStream(bytes);
         using var codec = SKCodec.Create(stream);
-        return codec is null || codec.Info.Width > LargestSide || codec.Info.Height > LargestSide ? null : SKBitmap.Decode(codec);
+        return codec is not null && Math.Min(codec.Info.Width, codec.Info.Height) >= smallestSide && Math.Max(codec.Info.Width, codec.Info.Height) <= LargestSide;
+    }
+
+    // A JPEG is decoded at a half, a quarter or an eighth of its size where that is still twice as large as needed.
+    private static SKBitmap? Decode(byte[] bytes, int shortSide)
+    {
+        using var stream = new SKMemoryStream(bytes);
+        using var codec = SKCodec.Create(stream);
+        if (codec is null || codec.Info.Width > LargestSide || codec.Info.Height > LargestSide)
+        {
+            return null;
+        }
+
+        var size = codec.GetScaledDimensions(Math.Min(1f, 2f * shortSide / Math.Min(codec.Info.Width, codec.Info.Height)));
+        var info = codec.EncodedFormat == SKEncodedImageFormat.Jpeg ? codec.Info.WithSize(size) : codec.Info;
+        return SKBitmap.Decode(codec, info);
     }
 
     // Textures whose sides are powers of two hold a picture in one corner and nothing beside it.

@@ -18,7 +18,7 @@ internal static class PictureSet
 {
     private const int Side = 256;
     private const int SmallestSide = 200;
-    private const int MostOfOnePackage = 2500;
+    private const int MostOfOnePackage = 1500;
     private const int ValidationOneIn = 20;
 
     // Parts of a surface's look other than its colour, and what is no picture: letters, buttons, pointers.
@@ -35,19 +35,19 @@ internal static class PictureSet
     /// <summary>Writes the pictures and their table; returns how many there are.</summary>
     /// <param name="output">The data folder.</param>
     /// <param name="trees">Package name to folder.</param>
-    /// <param name="held">Pictures of validation and test scenes: neither they nor their likes are taken.</param>
+    /// <param name="held">Files of the pictures of validation and test scenes: neither they nor their likes are taken.</param>
     /// <param name="workers">How many pictures are read at the same time.</param>
     /// <param name="progress">Hears how far it is.</param>
     /// <param name="cancellationToken">Stops it.</param>
-    public static int Write(string output, IReadOnlyDictionary<string, string> trees, IReadOnlyList<PictureFile> held, int workers, IProgress<OpenMelProgress>? progress, CancellationToken cancellationToken)
+    public static int Write(string output, IReadOnlyDictionary<string, string> trees, IReadOnlyCollection<string> held, int workers, IProgress<OpenMelProgress>? progress, CancellationToken cancellationToken)
     {
         var folder = System.IO.Path.Combine(output, "pictures");
         Directory.CreateDirectory(System.IO.Path.Combine(folder, "train"));
         Directory.CreateDirectory(System.IO.Path.Combine(folder, "validation"));
         var source = new GameTrees(trees);
-        var files = trees.OrderBy(tree => tree.Key, StringComparer.Ordinal).SelectMany(tree => Candidates(tree.Value)).ToList();
+        var files = trees.OrderBy(tree => tree.Key, StringComparer.Ordinal).SelectMany(tree => Candidates(tree.Value)).Where(file => !held.Contains(file)).ToList();
         var licences = trees.ToDictionary(tree => tree.Key, tree => Licences.Of(tree.Value, tree.Key), StringComparer.Ordinal);
-        var kept = new List<PictureFile>(held);
+        var kept = held.Select(file => PictureFile.Read(new ScenePicture(file), SmallestSide, Side, square: true)).OfType<PictureFile>().ToList();
         var rows = new List<PictureRow>();
         foreach (var (batch, index) in files.Chunk(256).Select((batch, index) => (batch, index)))
         {
