@@ -39,8 +39,12 @@ public sealed class TextEncoder : ITextEncoder
                 var t5 = folder.Config<T5EncoderConfig>("text_encoder");
                 var pieces = SentencePieceTokenizer.Open(folder.FileOf("tokenizer", "spiece.model"));
                 return new(pieces, folder.Load("text_encoder", new T5Encoder(t5, place)), t5.DModel, place.Device);
+            case "clip_text_model":
+                var clip = folder.Config<ClipTextConfig>("text_encoder");
+                var pairs = ClipTokenizer.Open(Path.GetDirectoryName(folder.FileOf("tokenizer", "vocab.json"))!, clip.MaxPositionEmbeddings);
+                return new(pairs, folder.Load("text_encoder", new ClipTextEncoder(clip, place)), clip.HiddenSize, place.Device);
             default:
-                throw new MelFusionException($"{folder.FileOf("text_encoder", "config.json")}: text encoders of the kind '{kind}' are not known; bert and t5 are.");
+                throw new MelFusionException($"{folder.FileOf("text_encoder", "config.json")}: text encoders of the kind '{kind}' are not known; bert, t5 and clip_text_model are.");
         }
     }
 
@@ -64,6 +68,7 @@ public sealed class TextEncoder : ITextEncoder
         var ids = new long[texts.Count * length];
         var mask = new bool[ids.Length];
         Array.Fill(ids, _tokenizer.PadId);
+        Array.Fill(mask, _tokenizer.FillsToMaxLength); // CLIP's padding counts as text
         for (int row = 0; row < texts.Count; row++)
         {
             for (int i = 0; i < texts[row].Ids.Count; i++)
