@@ -65,6 +65,7 @@ internal static class Application
             new ReplayCommand(session),
             new TrainCommand(session),
             new DataCommand(session),
+            new EvaluateCommand(session),
         };
         var help = root.Options.OfType<HelpOption>().Single();
         help.Action = new DocumentedHelp((HelpAction)help.Action!);

@@ -83,11 +83,13 @@ public sealed record Passport
 /// <summary>What an evaluation found: report.json.</summary>
 public sealed record EvaluationReport
 {
-    private static readonly JsonSerializerOptions Json = new()
+    internal static readonly JsonSerializerOptions Json = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals, RespectNullableAnnotations = true,
     };
+
+    private static readonly JsonSerializerOptions OnOneLine = new(Json) { WriteIndented = false };
 
     /// <summary>What decides the figures.</summary>
     public required Passport Passport { get; init; }
@@ -103,6 +105,9 @@ public sealed record EvaluationReport
 
     /// <summary>As JSON.</summary>
     public string ToJson() => JsonSerializer.Serialize(this, Json);
+
+    /// <summary>As JSON on one line.</summary>
+    public string ToLine() => JsonSerializer.Serialize(this, OnOneLine);
 
     /// <summary>Reads a report.json.</summary>
     /// <exception cref="MelFusionException">It is missing or no report.</exception>

@@ -37,6 +37,9 @@ public sealed record EvaluationRequest
     /// <summary>Where embeddings are kept; null keeps none.</summary>
     public string? CacheFolder { get; init; } = EmbeddingCache.DefaultFolder;
 
+    /// <summary>Whether silence, noise, shuffled pairs, halves and reconstruction are measured too.</summary>
+    public bool Controls { get; init; } = true;
+
     /// <summary>A model's way there and back (VAE and vocoder), for the reconstruction control; null: none.</summary>
     public Func<Waveform, Waveform>? Reconstruct { get; init; }
 

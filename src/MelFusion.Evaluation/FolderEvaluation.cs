@@ -11,6 +11,8 @@ public static class FolderEvaluation
     private const int MostControlClips = 32;
     private const double NoiseLevel = 0.1; // -20 dBFS
 
+    private static readonly string[] ControlNames = ["silence", "noise", "shuffled", "halves", "reconstruction"];
+
     /// <summary>Runs an evaluation.</summary>
     /// <param name="request">What to compare.</param>
     /// <param name="evaluator">The network.</param>
@@ -29,11 +31,11 @@ public static class FolderEvaluation
 
         var comparison = new SetComparison(evaluator, reference, generated, request, cancellation);
         var metrics = request.Metrics.Distinct().ToDictionary(name => name, comparison.Measure);
-        var controls = Controls(request, pipeline, comparison, referenceFiles, progress, cancellation);
+        var controls = !request.Controls ? NoControls() : Controls(request, pipeline, comparison, referenceFiles, progress, cancellation);
         foreach (var triplet in request.TripletMetrics.Where(triplet => request.Metrics.Contains(triplet.Name)))
         {
             (metrics[triplet.Name], double? shuffled) = triplet.Compute(generated, request.Generated, request.Seed, cancellation);
-            ((Dictionary<string, double?>)controls["shuffled"]!)[triplet.Name] = shuffled;
+            controls["shuffled"] = new Dictionary<string, double?>(controls["shuffled"] ?? new Dictionary<string, double?>()) { [triplet.Name] = shuffled };
         }
 
         var report = new EvaluationReport
@@ -43,6 +45,16 @@ public static class FolderEvaluation
         };
         return (report, new EvaluationDetails(reference, generated));
     }
+
+    /// <summary>The report of an evaluator that is not here: every figure is null and says why.</summary>
+    public static EvaluationReport Unavailable(EvaluationRequest request, string evaluator, string reason) => new()
+    {
+        Passport = new Passport { Evaluator = evaluator, LongestSeconds = request.LongestSeconds, BestOfN = request.BestOfN, Seed = request.Seed },
+        Metrics = request.Metrics.Distinct().ToDictionary(name => name, _ => MetricValue.None(reason)), Controls = NoControls(), Skipped = [],
+    };
+
+    private static Dictionary<string, IReadOnlyDictionary<string, double?>?> NoControls() =>
+        ControlNames.ToDictionary(name => name, _ => (IReadOnlyDictionary<string, double?>?)null);
 
     private static IReadOnlyList<string> Sounds(string folder) => EmbeddingPipeline.SoundsOf(folder) is { Count: > 0 } files
         ? files

@@ -55,7 +55,9 @@ internal sealed class SetComparison
             "kl" => Divergence(_evaluator.Classes == ClassKind.Tags ? KlDivergence.Bernoulli : KlDivergence.Softmax),
             "kl-sigmoid" => Divergence(KlDivergence.Sigmoid),
             "is" => Inception(),
-            _ => MetricValue.None($"it needs more than sounds: {name} is computed where its networks, texts and pictures are given"),
+            "clap" => MetricValue.None("it needs the weights of CLAP, which are not here"),
+            "imsm" => MetricValue.None("it needs the weights of CLIP and CLAP, which are not here"),
+            _ => MetricValue.None("it needs pictures, captions and a network that names what is in a picture"),
         };
     }
 

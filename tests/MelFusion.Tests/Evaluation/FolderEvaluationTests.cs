@@ -1,6 +1,7 @@
 using System.Text.Json;
 using MelFusion.Evaluation;
 using MelFusion.Evaluation.Embeddings;
+using MelFusion.Evaluation.Reports;
 using MelFusion.Tests.Support;
 using MelFusion.Wave;
 using Shouldly;
@@ -25,13 +26,18 @@ public sealed class FolderEvaluationTests : IDisposable
     public void Musicnn_finds_a_folder_at_no_distance_from_itself_and_further_away_with_more_noise()
     {
         using var musicnn = new MusicnnEvaluator(Path.Combine(Repository.Root, "models", "musicnn", "mtt"));
-        Make("reference", 6, noise: 0);
+        Make("reference", 4, noise: 0);
         double previous = 0;
 
         foreach (double decibels in (double[])[double.PositiveInfinity, 40, 30, 20, 10])
         {
-            string folder = Make($"noise{decibels}", 6, noise: 0.2 * Math.Pow(10, -decibels / 20));
-            var (report, _) = FolderEvaluation.Run(Request("reference", Path.GetFileName(folder)) with { BootstrapRounds = 0, Metrics = ["fad", "kl"] }, musicnn);
+            string folder = Make($"noise{decibels}", 4, noise: 0.2 * Math.Pow(10, -decibels / 20));
+            var (report, _) = FolderEvaluation.Run(
+                Request("reference", Path.GetFileName(folder)) with
+                {
+                    BootstrapRounds = 0, Metrics = ["fad", "kl"], Controls = double.IsInfinity(decibels), CacheFolder = Path.Combine(_folder, "cache"),
+                },
+                musicnn);
             double fad = report.Metrics["fad"].Value!.Value;
 
             if (double.IsInfinity(decibels))
@@ -47,7 +53,7 @@ public sealed class FolderEvaluationTests : IDisposable
                 fad.ShouldBeGreaterThan(previous);
             }
 
-            report.Metrics["fad"].Warning!.ShouldContain("N = 12 reference and 12 generated vectors in D = 200 dimensions");
+            report.Metrics["fad"].Warning!.ShouldContain("N = 8 reference and 8 generated vectors in D = 200 dimensions");
             previous = fad;
         }
     }
@@ -75,6 +81,39 @@ public sealed class FolderEvaluationTests : IDisposable
         string path = Path.Combine(_folder, "report.json");
         File.WriteAllText(path, report.ToJson());
         EvaluationReport.Read(path).ToJson().ShouldBe(report.ToJson());
+    }
+
+    [Fact]
+    public void Reports_are_written_for_people_tables_and_browsers()
+    {
+        Make("reference", 4, 0);
+        string generated = Make("generated", 4, 0.05);
+        File.WriteAllBytes(Path.Combine(generated, "<b>.wav"), []);
+        string folder = Path.Combine(_folder, "report");
+        var request = Request("reference", "generated") with { Metrics = ["fad", "kl", "clap"] };
+        var (report, details) = FolderEvaluation.Run(request, _levels);
+
+        ReportWriter.Write(folder, report, request, details);
+
+        Directory.GetFiles(folder).Select(Path.GetFileName).Order().ShouldBe(
+            ["intervals.png", "map.png", "report.csv", "report.html", "report.json", "report.md", "spectrograms.png"]);
+        File.ReadAllLines(Path.Combine(folder, "report.csv"))[..2].ShouldBe(["metric,of,value,low,high,bias,note", ReportWriter.ToCsv(report).Split('\n')[1]]);
+        File.ReadAllText(Path.Combine(folder, "report.md")).ShouldContain("| silence |");
+        File.ReadAllText(Path.Combine(folder, "report.html")).ShouldContain("generated/&lt;b&gt;.wav");
+        File.ReadAllText(Path.Combine(folder, "report.html")).ShouldContain("it needs the weights of CLAP");
+        new FileInfo(Path.Combine(folder, "spectrograms.png")).Length.ShouldBeGreaterThan(2000);
+    }
+
+    [Fact]
+    public void An_evaluator_that_is_not_here_leaves_figures_null_with_the_reason()
+    {
+        var (evaluator, reason) = EvaluatorFolder.Open("vggish");
+
+        var report = FolderEvaluation.Unavailable(Request("reference", "generated"), "vggish", reason);
+
+        evaluator.ShouldBeNull();
+        report.Metrics["fad"].ShouldBe(new MetricValue(null, Reason: reason));
+        reason.ShouldContain("weights of vggish");
     }
 
     [Fact]

@@ -1,0 +1,34 @@
+using MelFusion.Wave;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MelFusion.Evaluation;
+
+/// <summary>
+/// A sound through a model's mel, VAE and vocoder and back: what a perfect diffusion model of that folder would give. Stays its model's owner's to dispose.
+/// </summary>
+public sealed class ModelReconstruction(MelFusionModel model)
+{
+    /// <summary>The reconstruction, mono, at the model's rate; as long as whole latent cells reach.</summary>
+    public Waveform Forward(Waveform sound)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var config = model.Mel.Config;
+        float[] samples = Resampler.Resample(new Waveform([sound.ToMono()], sound.SampleRate), config.SampleRate).Channels[0];
+        int cell = config.HopLength * model.Vae.Config.Factor;
+        Array.Resize(ref samples, Math.Max(1, (samples.Length + cell - 1) / cell) * cell);
+        var mel = model.Mel.Forward(torch.tensor(samples, device: model.Place.Device).unsqueeze(0)); // (1, M, T)
+        var (mean, _) = model.Vae.Encode(mel.transpose(1, 2).unsqueeze(1)); // (1, C, T / f, M / f)
+        var decoded = model.Vae.Decode(mean).squeeze(1).transpose(1, 2).contiguous(); // (1, M, T)
+        var waveform = model.Vocoder.Forward(decoded);
+        waveform = waveform.narrow(1, 0, Math.Min(waveform.shape[1], decoded.shape[2] * config.HopLength));
+        if (model.Folder.Defaults.Refine > 0)
+        {
+            using var refinement = new SpectralRefinement(model.Mel);
+            waveform = refinement.Refine(waveform, decoded, model.Folder.Defaults.Refine);
+        }
+
+        return new Waveform([waveform.flatten().cpu().data<float>().ToArray()], config.SampleRate);
+    }
+}
