@@ -31,7 +31,7 @@ internal sealed class ImageVaeStage : ITrainingStage
         _network = AutoencoderObjective.Create(_settings.Network, _settings.InitialLogVariance, config.Seed, config.StartFrom, "image_vae");
         if (config.StartFrom is null)
         {
-            SeeColour();
+            PyramidStart.Apply(_network);
         }
     }
 
@@ -114,19 +114,5 @@ internal sealed class ImageVaeStage : ITrainingStage
         var small = F.avg_pool2d(pictures, 4);
         Tensor red = small.narrow(1, 0, 1), green = small.narrow(1, 1, 1), blue = small.narrow(1, 2, 1);
         return (red - green).abs().mean() + (blue - 0.5 * (red + green)).abs().mean();
-    }
-
-    // Random first kernels see mostly brightness: three of them begin as brightness, red - green and blue - yellow.
-    private void SeeColour()
-    {
-        float[][] rows = [[0.4f, 0.4f, 0.4f], [1, -1, 0], [-0.5f, -0.5f, 1]];
-        using var scope = NewDisposeScope();
-        using var noGrad = no_grad();
-        Tensor kernels = _network.named_parameters().First(p => p.name == "encoder.conv_in.weight").parameter; // (out, 3, 3, 3)
-        for (int i = 0; i < Math.Min(rows.Length, kernels.shape[0]); i++)
-        {
-            var kernel = kernels[i].zero_();
-            kernel.select(1, 1).select(1, 1).copy_(tensor(rows[i]));
-        }
     }
 }
