@@ -66,6 +66,8 @@ internal static class Application
             new TrainCommand(session),
             new DataCommand(session),
             new EvaluateCommand(session),
+            new ModelsCommand(session),
+            new DoctorCommand(session),
         };
         var help = root.Options.OfType<HelpOption>().Single();
         help.Action = new DocumentedHelp((HelpAction)help.Action!);

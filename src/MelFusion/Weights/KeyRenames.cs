@@ -70,14 +70,6 @@ public static partial class KeyRenames
     /// <param name="file">The file; disposing of the result disposes of it.</param>
     public static WeightsFile ForMusicUNet(WeightsFile file) => StripPrefix(StripPrefix(file, "unet."), "model.diffusion_model.").Renamed([new(@"\.alpha$", null)]);
 
-    /// <summary>The text encoder in a file of TANGO, under transformers' names, the second copy of its embedding left out.</summary>
-    /// <param name="file">The file; disposing of the result disposes of it.</param>
-    public static WeightsFile ForT5(WeightsFile file)
-    {
-        file = StripPrefix(file, "text_encoder.");
-        return file.Contains("shared.weight") ? file.Renamed([new(@"^(encoder|decoder)\.embed_tokens\.weight$", null)]) : file.Renamed([new(@"^encoder\.embed_tokens\.", "shared.")]);
-    }
-
     /// <summary>The part of a file under a prefix, without it; the whole file where no key has the prefix.</summary>
     /// <param name="file">The file; disposing of the result disposes of it.</param>
     /// <param name="prefix">Such as "vocoder.".</param>

@@ -63,6 +63,24 @@ public sealed class ModelFolder
         return folder;
     }
 
+    /// <summary>Opens a folder that need not be a whole model, such as one in training or another pipeline's, for some of its parts.</summary>
+    /// <param name="path">The folder.</param>
+    /// <param name="parts">The parts that must be there.</param>
+    /// <exception cref="MelFusionException">One of them is not.</exception>
+    public static ModelFolder OpenParts(string path, params ReadOnlySpan<string> parts)
+    {
+        string full = System.IO.Path.GetFullPath(path);
+        foreach (string part in parts)
+        {
+            if (!HasPart(full, part))
+            {
+                throw new MelFusionException($"{path}: there is no folder '{part}' in it; it was copied or downloaded incompletely, or is of another kind.");
+            }
+        }
+
+        return new(full, new(), PictureParts.Any(part => HasPart(full, part)));
+    }
+
     /// <summary>The parts it has, as folder names.</summary>
     public IEnumerable<string> Parts => TakesPictures ? MusicParts.Concat(PictureParts) : MusicParts;
 

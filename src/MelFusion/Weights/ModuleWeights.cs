@@ -33,6 +33,22 @@ public static class ModuleWeights
         }
     }
 
+    /// <summary>
+    /// Writes a published file as safetensors under the network's own names, one tensor after another: at no time is more than one of them
+    /// in memory.
+    /// </summary>
+    /// <param name="module">The network the file is for; on the meta device it takes no memory.</param>
+    /// <param name="file">The file, in any layout the network knows.</param>
+    /// <param name="path">The file to write.</param>
+    /// <exception cref="WeightsException">A key is missing, left over, or has another shape.</exception>
+    public static void Convert(this nn.Module module, WeightsFile file, string path)
+    {
+        file = module is IPublishedLayouts layouts ? layouts.InOwnNames(file) : file;
+        var state = module.state_dict();
+        Compare(file, [.. state.Select(pair => (pair.Key, pair.Value.shape))], _ => false);
+        Safetensors.Write(path, file);
+    }
+
     private static void Compare(WeightsFile file, List<(string Key, long[] Shape)> wanted, Func<string, bool> ignore)
     {
         foreach (var (key, shape) in wanted)

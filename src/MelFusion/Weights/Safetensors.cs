@@ -69,6 +69,21 @@ public sealed class Safetensors : WeightsFile
         var sorted = tensors.OrderBy(pair => pair.Key, StringComparer.Ordinal)
             .Select(pair => (pair.Key, pair.Value, Type: pair.Value.is_floating_point() ? dtype ?? pair.Value.dtype : pair.Value.dtype)).ToList();
         byte[] header = SafetensorsHeader.Compose(sorted.Select(t => (t.Key, t.Type, t.Value.shape)), metadata);
+        WriteBeside(path, header, sorted.Select(t => (Func<Tensor>)(() => t.Value.detach().to(t.Type, torch.CPU))));
+    }
+
+    /// <summary>Writes every tensor of another file, in its own type; one of them is in memory at a time.</summary>
+    /// <param name="path">The file to write.</param>
+    /// <param name="file">What to write.</param>
+    public static void Write(string path, WeightsFile file)
+    {
+        var sorted = file.Tensors.OrderBy(entry => entry.Key, StringComparer.Ordinal).ToList();
+        byte[] header = SafetensorsHeader.Compose(sorted.Select(entry => (entry.Key, entry.Dtype, entry.Shape.ToArray())), new Dictionary<string, string> { ["format"] = "pt" });
+        WriteBeside(path, header, sorted.Select(entry => (Func<Tensor>)(() => file.Read(entry.Key))));
+    }
+
+    private static void WriteBeside(string path, byte[] header, IEnumerable<Func<Tensor>> values)
+    {
         string beside = path + ".part";
         using (var stream = new FileStream(beside, FileMode.Create, FileAccess.Write))
         {
@@ -76,11 +91,11 @@ public sealed class Safetensors : WeightsFile
             BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
             stream.Write(length);
             stream.Write(header);
-            foreach (var (_, value, type) in sorted)
+            foreach (var value in values)
             {
                 using var scope = NewDisposeScope();
                 using var noGrad = no_grad();
-                var plain = value.detach().to(type, torch.CPU).contiguous();
+                var plain = value().contiguous();
                 if (plain.numel() > 0)
                 {
                     plain.WriteBytesToStream(stream, 1 << 20);

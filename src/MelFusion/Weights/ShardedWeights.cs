@@ -27,6 +27,9 @@ public sealed class ShardedWeights : WeightsFile
     /// <inheritdoc/>
     public override IReadOnlyDictionary<string, string> Metadata => _metadata;
 
+    /// <inheritdoc/>
+    public override long Bytes => _shards.Values.Sum(shard => shard.Bytes);
+
     /// <summary>The names of the shards, in the order of the index.</summary>
     public IReadOnlyCollection<string> Shards => _shards.Keys;
 

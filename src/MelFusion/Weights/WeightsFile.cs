@@ -66,6 +66,9 @@ public abstract class WeightsFile : IDisposable
     /// <summary>Text beside the tensors.</summary>
     public virtual IReadOnlyDictionary<string, string> Metadata => new Dictionary<string, string>();
 
+    /// <summary>The size on disk, of every shard where there are several.</summary>
+    public virtual long Bytes => new FileInfo(Path).Length;
+
     /// <summary>Reads the values of <paramref name="key"/> into <paramref name="target"/>, converting where the types differ.</summary>
     /// <exception cref="WeightsException">No such key, another shape, or a file that ends early.</exception>
     public abstract void ReadInto(string key, Tensor target);
