@@ -18,4 +18,5 @@ var root = new RootCommand("Times the networks of MelFusion on this machine's pr
 root.SetAction(result => Runner.Run(new(
     result.GetValue(names) ?? [], result.GetValue(dtype)!, result.GetValue(threads), result.GetValue(runs), result.GetValue(seconds),
     result.GetValue(clock)!, result.GetValue(model)!)));
+root.Add(FullSize.Command());
 return root.Parse(args).Invoke();

@@ -1,9 +1,11 @@
 using System.Globalization;
 using System.IO.Compression;
 using MelFusion.Tests.Support;
+using MelFusion.Text;
 using MelFusion.UNet;
 using MelFusion.Vae;
 using MelFusion.Vocoder;
+using MelFusion.Wave;
 using MelFusion.Weights;
 using Shouldly;
 using TorchSharp;
@@ -31,6 +33,12 @@ public class KeyManifestTests
         { "audioldm-diffusers-vocoder", "vocoder" },
         { "tango-vae", "vocoder" },
         { "audioldm-s-full-ckpt", "vocoder" },
+        { "flan-t5-large-encoder", "t5-flan-large" },
+        { "tango-main", "t5-flan-large-in-tango" },
+        { "melfusion-main", "t5-flan-large-in-tango" },
+        { "t5-base-encoder", "t5-base" },
+        { "sd2-text-openclip-h", "clip-h" },
+        { "sd15-text-clip-l", "clip-l" },
     };
 
     [Theory, MemberData(nameof(Checkpoints))]
@@ -59,6 +67,16 @@ public class KeyManifestTests
     }
 
     [Fact]
+    public void Nothing_in_tango_s_file_of_its_front_end_is_needed_and_its_sizes_are_ours()
+    {
+        var file = new ManifestWeights("tango-stft");
+        var mel = MelConfig.Tango;
+
+        file.Tensors.ShouldAllBe(tensor => file.IsOptional(tensor.Key));
+        file.Find("mel_basis")!.Shape.ShouldBe([mel.NMels, (mel.NFft / 2) + 1]);
+    }
+
+    [Fact]
     public void The_published_checkpoint_of_the_paper_gives_the_nine_alphas_of_the_decoder()
     {
         var file = new ManifestWeights("melfusion-main");
@@ -78,6 +96,11 @@ public class KeyManifestTests
         "unet-tango" => (new ConditionalUNet(UNetConfig.Tango, Placement.Meta), "unet."),
         "vae-sd" => (new AutoencoderKl(AutoencoderKlConfig.StableDiffusion, Placement.Meta), string.Empty),
         "vae-audioldm" => (new AutoencoderKl(AutoencoderKlConfig.AudioLdm, Placement.Meta), string.Empty),
+        "t5-flan-large" => (new T5Encoder(T5EncoderConfig.FlanLarge, Placement.Meta), string.Empty),
+        "t5-flan-large-in-tango" => (new T5Encoder(T5EncoderConfig.FlanLarge, Placement.Meta), "text_encoder."),
+        "t5-base" => (new T5Encoder(T5EncoderConfig.Base, Placement.Meta), string.Empty),
+        "clip-h" => (new ClipTextEncoder(ClipTextConfig.StableDiffusion2, Placement.Meta), string.Empty),
+        "clip-l" => (new ClipTextEncoder(ClipTextConfig.StableDiffusion15, Placement.Meta), string.Empty),
         "vocoder" => (new HifiGan(HifiGanConfig.AudioLdm, Placement.Meta), string.Empty),
         _ => throw new ArgumentOutOfRangeException(nameof(name), name, null),
     };

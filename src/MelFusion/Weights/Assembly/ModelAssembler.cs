@@ -122,6 +122,12 @@ public sealed class ModelAssembler
         using var scope = NewDisposeScope();
         using var encoder = MelFusion.Text.TextEncoder.Open(ModelFolder.OpenParts(image.Path, "text_encoder", "tokenizer"), Placement.Cpu);
         using var states = encoder.Encode([string.Empty]);
+        int width = ConfigFile.Read<UNetConfig>(image.Require("unet/config.json")).CrossAttentionDim;
+        if (states.States.shape[2] != width)
+        {
+            throw new MelFusionException($"{image.Path}: text_encoder gives states of width {states.States.shape[2]} and unet reads {width}; they are of different releases.");
+        }
+
         string part = NewPart("image_null_text");
         Safetensors.Write(Path.Combine(part, "model.safetensors"), new Dictionary<string, Tensor> { ["states"] = states.States });
         File.WriteAllText(Path.Combine(part, "config.json"), $"{{\n  \"text\": \"\",\n  \"tokens\": {states.States.shape[1]},\n  \"width\": {states.States.shape[2]}\n}}\n");
