@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Text.Json;
+using MelFusion.Image;
 
 namespace MelFusion.Cli;
 
@@ -35,6 +36,12 @@ internal static class Setting
             double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) && value >= least && value <= most
                 ? new(value)
                 : new(null, string.Create(CultureInfo.InvariantCulture, $"must be a number from {least} to {most}, not '{Shown(text)}'")));
+
+    /// <summary>The size of a picture.</summary>
+    public static Option<PictureSize?> Size<TSettings>(string property) => Make<TSettings, PictureSize?>(property, "WxH", text =>
+        PictureSize.TryParse(text, out var size)
+            ? new(size)
+            : new(null, $"must be WIDTHxHEIGHT of {PictureSize.Least} to {PictureSize.Most} pixels each, such as 512x512, not '{Shown(text)}'"));
 
     /// <summary>One of some words.</summary>
     public static Option<TChoice?> Choice<TSettings, TChoice>(string property, params (string Word, TChoice Value)[] choices) where TChoice : struct

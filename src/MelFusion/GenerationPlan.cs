@@ -32,6 +32,7 @@ internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Pictu
             NegativePrompt = request.NegativePrompt,
             ImageName = request.Image is null ? null : request.ImageName,
             ImageSha256 = request.Image is { } bytes ? Convert.ToHexStringLower(SHA256.HashData(bytes.Span)) : null,
+            PictureSize = request.Image is null ? null : request.PictureSize ?? new(defaults.PictureWidth, defaults.PictureHeight),
             Model = defaults.Name,
             WeightsSha256 = model.WeightsSha256,
             Seed = request.Seed,

@@ -55,9 +55,9 @@ public sealed class MusicGenerator(MelFusionModel model, TimeProvider? time = nu
     private PictureKeyValues Invert(ReadOnlyMemory<byte> file, GenerationPlan plan, ISampler sampler, GenerationClock clock, CancellationToken cancellation)
     {
         using var scope = NewDisposeScope();
-        var (parts, defaults) = (model.Picture, model.Folder.Defaults);
+        var (parts, size) = (model.Picture, plan.Recipe.PictureSize!.Value);
         clock.Begin(GenerationStage.ReadingPicture);
-        var pixels = ImageReader.Read(file.Span, defaults.PictureWidth, defaults.PictureHeight).to(model.Place.Device); // (1, 3, H, W)
+        var pixels = ImageReader.Read(file.Span, size.Width, size.Height).to(model.Place.Device); // (1, 3, H, W)
         var latent = parts.Vae.Encode(pixels, cancellation).Mean * parts.Vae.Config.ScalingFactor;
         clock.Done(GenerationStage.ReadingPicture, 1);
         return PictureKeyValues.Invert(

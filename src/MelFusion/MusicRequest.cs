@@ -1,3 +1,5 @@
+using MelFusion.Image;
+
 namespace MelFusion;
 
 /// <summary>Which branch of the guidance sees the picture.</summary>
@@ -64,6 +66,9 @@ public sealed record MusicRequest
     /// <summary>Bare name of the picture's file, to be kept in the recipe; it decides nothing.</summary>
     public string? ImageName { get; init; }
 
+    /// <summary>The size at which the picture is read; null: the model's.</summary>
+    public PictureSize? PictureSize { get; init; }
+
     /// <summary>What the music should be like. Null: the null text.</summary>
     public string? Prompt { get; init; }
 
@@ -115,6 +120,7 @@ public sealed record MusicRequest
             : Prompt is not null && string.IsNullOrWhiteSpace(Prompt) ? "The text is empty; leave it out to let the picture speak alone."
             : Prompt?.Length > LongestText || NegativePrompt?.Length > LongestText ? $"A text has more than {LongestText} characters; shorten it."
             : Image is { IsEmpty: true } ? "The picture's file is empty."
+            : PictureSize is { IsUsable: false } size ? $"The picture's size is {size} and each side must be {MelFusion.Image.PictureSize.Least} to {MelFusion.Image.PictureSize.Most} pixels."
             : Duration is { } seconds && !(seconds > 0 && double.IsFinite(seconds)) ? "The duration must be above 0 seconds."
             : Steps is < 1 or > 1000 ? $"The number of steps is {Steps} and must be 1 to 1000."
             : InversionSteps is < 1 or > 1000 ? $"The number of inversion steps is {InversionSteps} and must be 1 to 1000."

@@ -1,6 +1,7 @@
 using System.Reflection;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using MelFusion.Image;
 using MelFusion.Weights;
 using TorchSharp;
 
@@ -50,6 +51,9 @@ public sealed record Recipe
 
     /// <summary>SHA-256 of the picture's file in lower-case hex; null: no picture.</summary>
     public string? ImageSha256 { get; init; }
+
+    /// <summary>The size at which the picture was read; null: no picture.</summary>
+    public PictureSize? PictureSize { get; init; }
 
     /// <summary>The model's name.</summary>
     public string Model { get; init; } = string.Empty;
@@ -161,6 +165,7 @@ public sealed record Recipe
         // Spelled out, as an array that is null would become an empty picture.
         Image = image is null ? default(ReadOnlyMemory<byte>?) : image,
         ImageName = ImageName,
+        PictureSize = PictureSize,
         Prompt = Prompt,
         NegativePrompt = NegativePrompt,
         Duration = Duration,

@@ -17,6 +17,7 @@ internal sealed class GenerateCommand : Command
     private readonly Option<string?> _negative = Setting.Text<GenerateSettings>(nameof(GenerateSettings.Negative), MusicRequest.LongestText);
     private readonly Option<string?> _output = Setting.Path<GenerateSettings>(nameof(GenerateSettings.Output));
     private readonly Option<double?> _imageInfluence = Setting.Number<GenerateSettings>(nameof(GenerateSettings.ImageInfluence), 0, 1);
+    private readonly Option<PictureSize?> _imageSize = Setting.Size<GenerateSettings>(nameof(GenerateSettings.ImageSize));
     private readonly Option<ImageGuidance?> _imageGuidance = Setting.Choice<GenerateSettings, ImageGuidance>(
         nameof(GenerateSettings.ImageGuidance), ("both", ImageGuidance.Both), ("cond", ImageGuidance.Cond));
 
@@ -50,7 +51,7 @@ internal sealed class GenerateCommand : Command
         _session = session;
         Option[] options =
         [
-            _image, _text, _output, _negative, _imageInfluence, _imageGuidance, _seed, _steps, _guidance, _sampler, _inversionSteps, _candidates,
+            _image, _text, _output, _negative, _imageInfluence, _imageSize, _imageGuidance, _seed, _steps, _guidance, _sampler, _inversionSteps, _candidates,
             _duration, _vocoder, _refine, _precision, _device, _threads, _model, _json, _overwrite,
         ];
         Array.ForEach(options, Add);
@@ -81,6 +82,7 @@ internal sealed class GenerateCommand : Command
         Text = result.GetValue(_text),
         Negative = result.GetValue(_negative),
         ImageInfluence = result.GetValue(_imageInfluence) ?? 1,
+        ImageSize = result.GetValue(_imageSize),
         ImageGuidance = result.GetValue(_imageGuidance),
         Seed = result.GetValue(_seed) ?? Random.Shared.NextInt64(1L << 31),
         SeedIsDrawn = result.GetValue(_seed) is null,

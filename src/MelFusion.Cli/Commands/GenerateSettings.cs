@@ -1,3 +1,4 @@
+using MelFusion.Image;
 using MelFusion.Weights;
 
 namespace MelFusion.Cli.Commands;
@@ -16,6 +17,9 @@ internal sealed record GenerateSettings
 
     /// <summary>How much picture there is in the music, 0 to 1: 0 is text-to-music, 1 (the default) as trained.</summary>
     public double ImageInfluence { get; init; } = 1;
+
+    /// <summary>The size at which the picture is read, as WIDTHxHEIGHT (default: the model's).</summary>
+    public PictureSize? ImageSize { get; init; }
 
     /// <summary>Which branch of the guidance sees the picture (default: as the model was measured).</summary>
     public ImageGuidance? ImageGuidance { get; init; }
@@ -78,6 +82,7 @@ internal sealed record GenerateSettings
         // Spelled out, as an array that is null would become an empty picture.
         Image = image is null ? default(ReadOnlyMemory<byte>?) : image,
         ImageName = Image is null ? null : Path.GetFileName(Image),
+        PictureSize = ImageSize,
         Prompt = Text,
         NegativePrompt = Negative,
         Duration = Duration,

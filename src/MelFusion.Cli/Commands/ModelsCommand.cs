@@ -1,8 +1,8 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using System.Globalization;
 using System.Text.Json.Nodes;
 using MelFusion.Cli.Output;
+using MelFusion.Image;
 using MelFusion.Weights;
 using MelFusion.Weights.Assembly;
 using MelFusion.Weights.Hub;
@@ -241,7 +241,7 @@ internal sealed class ModelsAssembleCommand : Command
     private readonly Option<string?> _textEncoder = Setting.Path<ModelsAssembleSettings>(nameof(ModelsAssembleSettings.TextEncoder), "folder");
     private readonly Option<string?> _vae = Setting.Path<ModelsAssembleSettings>(nameof(ModelsAssembleSettings.Vae), "folder");
     private readonly Option<string?> _synapse = Setting.Path<ModelsAssembleSettings>(nameof(ModelsAssembleSettings.Synapse), "init|file");
-    private readonly Option<string?> _imageSize = Setting.Text<ModelsAssembleSettings>(nameof(ModelsAssembleSettings.ImageSize), 20);
+    private readonly Option<PictureSize?> _imageSize = Setting.Size<ModelsAssembleSettings>(nameof(ModelsAssembleSettings.ImageSize));
     private readonly Option<string?> _output = Setting.Path<ModelsAssembleSettings>(nameof(ModelsAssembleSettings.Output), "folder");
     private readonly Option<bool> _copy = Setting.Flag<ModelsAssembleSettings>(nameof(ModelsAssembleSettings.Copy));
     private readonly Option<bool> _overwrite = Setting.Flag<ModelsAssembleSettings>(nameof(ModelsAssembleSettings.Overwrite));
@@ -260,7 +260,7 @@ internal sealed class ModelsAssembleCommand : Command
             TextEncoder = result.GetValue(_textEncoder),
             Vae = result.GetValue(_vae),
             Synapse = result.GetValue(_synapse),
-            ImageSize = result.GetValue(_imageSize),
+            ImageSize = result.GetValue(_imageSize) ?? new(512, 512),
             Output = result.GetValue(_output)!,
             Copy = result.GetValue(_copy),
             Overwrite = result.GetValue(_overwrite),
@@ -280,7 +280,6 @@ internal sealed class ModelsAssembleCommand : Command
 
     private int Run(ModelsAssembleSettings settings)
     {
-        var (width, height) = Size(settings.ImageSize ?? "512x512");
         var report = ModelAssembler.Assemble(
             new()
             {
@@ -289,8 +288,7 @@ internal sealed class ModelsAssembleCommand : Command
                 TextEncoder = settings.TextEncoder,
                 Vae = settings.Vae,
                 Synapse = settings.Synapse is "init" ? null : settings.Synapse,
-                PictureWidth = width,
-                PictureHeight = height,
+                PictureSize = settings.ImageSize,
                 Output = settings.Output,
                 CopyFiles = settings.Copy,
                 Overwrite = settings.Overwrite,
@@ -303,15 +301,6 @@ internal sealed class ModelsAssembleCommand : Command
 
         _session.Output.Say($"{settings.Output} is ready: melfusion generate --model {settings.Output} ...");
         return ExitCode.Done;
-    }
-
-    private static (int Width, int Height) Size(string text)
-    {
-        string[] sides = text.Split('x', 'X');
-        return sides.Length == 2 && int.TryParse(sides[0], NumberStyles.None, CultureInfo.InvariantCulture, out int width)
-            && int.TryParse(sides[1], NumberStyles.None, CultureInfo.InvariantCulture, out int height) && width is >= 8 and <= 4096 && height is >= 8 and <= 4096
-                ? (width, height)
-                : throw new UsageException($"--image-size must be WIDTHxHEIGHT of 8 to 4096 pixels each, such as 512x512, not '{text}'; see melfusion models assemble --help.");
     }
 }
 

@@ -1,3 +1,5 @@
+using MelFusion.Image;
+
 namespace MelFusion.Cli.Commands;
 
 /// <summary>What <c>melfusion models inspect</c> was asked for.</summary>
@@ -51,7 +53,7 @@ internal sealed record ModelsAssembleSettings
     public string? Synapse { get; init; }
 
     /// <summary>The size at which pictures are read, as WIDTHxHEIGHT (default: 512x512).</summary>
-    public string? ImageSize { get; init; }
+    public PictureSize ImageSize { get; init; }
 
     /// <summary>The model folder to make, such as models/NAME.</summary>
     public required string Output { get; init; }

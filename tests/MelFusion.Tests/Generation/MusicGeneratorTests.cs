@@ -1,3 +1,4 @@
+using MelFusion.Image;
 using MelFusion.Tests.Support;
 using MelFusion.Weights;
 using Shouldly;
@@ -49,6 +50,19 @@ public sealed class MusicGeneratorTests(TinyModelInMemory tiny) : IClassFixture<
         {
             one.ShouldNotBe(other);
         }
+    }
+
+    [Fact]
+    public void A_picture_read_at_another_size_gives_other_music_and_the_recipe_knows_the_size()
+    {
+        var own = Generate(WithPicture)[0];
+        var other = Generate(WithPicture with { PictureSize = new(32, 64) })[0];
+
+        other.Samples.ShouldNotBe(own.Samples);
+        other.Recipe.PictureSize.ShouldBe(new PictureSize(32, 64));
+        Generate(Recipe.FromJson(other.Recipe.ToJson()).ToRequest(Picture))[0].Samples.ShouldBe(other.Samples);
+        Generate(WithPicture with { PictureSize = own.Recipe.PictureSize })[0].Samples.ShouldBe(own.Samples);
+        Should.Throw<MelFusionException>(() => Generate(WithPicture with { PictureSize = new(0, 64) })).Message.ShouldContain("size");
     }
 
     [Theory]

@@ -14,6 +14,7 @@ public sealed class RecipeTests
         NegativePrompt = "drums",
         ImageName = "harbour picture.jpg",
         ImageSha256 = new string('a', 64),
+        PictureSize = new(512, 256),
         Model = "tiny",
         WeightsSha256 = new string('0', 64),
         Seed = 12,

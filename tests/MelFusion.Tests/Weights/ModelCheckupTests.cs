@@ -57,7 +57,7 @@ public sealed class ModelCheckupTests : IDisposable
         return ModelAssembler.Assemble(
             new()
             {
-                Image = fixture.File("stable-diffusion"), Music = fixture.File("tango"), PictureWidth = 128, PictureHeight = 64, Output = _temporary.File("model"),
+                Image = fixture.File("stable-diffusion"), Music = fixture.File("tango"), PictureSize = new(128, 64), Output = _temporary.File("model"),
             },
             new HubCache(_temporary.File("cache")), cancellation: TestContext.Current.CancellationToken).Folder;
     }

@@ -1,3 +1,5 @@
+using MelFusion.Image;
+
 namespace MelFusion.Weights.Assembly;
 
 /// <summary>What a model is put together from.</summary>
@@ -21,11 +23,8 @@ public sealed record AssemblyRequest
     /// <summary>A file with trained alphas: synapse weights, or a checkpoint of MELFUSION's authors; null: alphas as training starts.</summary>
     public string? Synapse { get; init; }
 
-    /// <summary>The width at which pictures are read, in pixels.</summary>
-    public int PictureWidth { get; init; } = 512;
-
-    /// <summary>The height at which pictures are read, in pixels.</summary>
-    public int PictureHeight { get; init; } = 512;
+    /// <summary>The size at which pictures are read.</summary>
+    public PictureSize PictureSize { get; init; } = new(512, 512);
 
     /// <summary>The model folder to make.</summary>
     public required string Output { get; init; }

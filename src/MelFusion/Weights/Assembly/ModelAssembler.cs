@@ -100,9 +100,9 @@ public sealed class ModelAssembler
         Keep(image, "image_vae", "vae/config.json");
         Link("image_vae", image.Weights("vae"), "diffusion_pytorch_model", new AutoencoderKl(config, Placement.Meta));
         int step = config.Factor << 3;
-        if (_request.PictureWidth % step != 0 || _request.PictureHeight % step != 0)
+        if (_request.PictureSize.Width % step != 0 || _request.PictureSize.Height % step != 0)
         {
-            _remarks.Add($"Pictures of {_request.PictureWidth}x{_request.PictureHeight} are no multiple of {step}, for which the image networks were made.");
+            _remarks.Add($"Pictures of {_request.PictureSize} are no multiple of {step}, for which the image networks were made.");
         }
     }
 
@@ -239,8 +239,8 @@ public sealed class ModelAssembler
             KeyValueSource = KeyValueSource.Replay,
             Refine = 0,
             MelFrames = 1024,
-            PictureWidth = _request.PictureWidth,
-            PictureHeight = _request.PictureHeight,
+            PictureWidth = _request.PictureSize.Width,
+            PictureHeight = _request.PictureSize.Height,
         };
         defaults.Validate("melfusion.json");
         ConfigFile.Write(Path.Combine(_folder, "melfusion.json"), defaults);

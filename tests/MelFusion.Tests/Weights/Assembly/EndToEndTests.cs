@@ -130,7 +130,7 @@ public sealed class EndToEndTests : IDisposable
             new()
             {
                 Image = _fixture.File("stable-diffusion"), Music = _fixture.File("tango"), Synapse = alphas,
-                PictureWidth = (int)size[3], PictureHeight = (int)size[2], Output = _temporary.File("model"), Overwrite = true,
+                PictureSize = new((int)size[3], (int)size[2]), Output = _temporary.File("model"), Overwrite = true,
             },
             new HubCache(_temporary.File("cache")), cancellation: TestContext.Current.CancellationToken);
         return MelFusionModel.Load(report.Folder, precision: Precision.Fp32);

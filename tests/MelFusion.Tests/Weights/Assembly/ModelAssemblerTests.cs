@@ -162,7 +162,7 @@ public sealed class ModelAssemblerTests : IDisposable
 
     private AssemblyRequest Request() => new()
     {
-        Image = _fixture.File("stable-diffusion"), Music = _fixture.File("tango"), PictureWidth = 128, PictureHeight = 64, Output = _temporary.File("model"),
+        Image = _fixture.File("stable-diffusion"), Music = _fixture.File("tango"), PictureSize = new(128, 64), Output = _temporary.File("model"),
     };
 
     private AssemblyReport Assemble(AssemblyRequest request) =>

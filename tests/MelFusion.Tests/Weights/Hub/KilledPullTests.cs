@@ -70,10 +70,40 @@ public sealed class KilledPullTests
         blobs.SetEquals(linked).ShouldBeTrue();
     }
 
-    private static Process Pull(FakeHub hub, TemporaryFolder home)
+    [Fact]
+    public async Task The_commands_list_verify_and_remove_see_what_pull_has_fetched()
+    {
+        using var home = new TemporaryFolder();
+        await using var hub = await FakeHub.StartAsync();
+        (await Run("pull", "melfusion-tests/tiny", "--include", "*.json", "--include", "unet/", "--json")).Output.ShouldContain("unet/config.json");
+        (await Run("list")).Output.ShouldContain("melfusion-tests/tiny");
+        (await Run("verify", "melfusion-tests/tiny")).Code.ShouldBe(0);
+
+        foreach (string blob in Directory.GetFiles(home.File("hub/models--melfusion-tests--tiny/blobs")))
+        {
+            await File.AppendAllTextAsync(blob, "x", TestContext.Current.CancellationToken);
+        }
+
+        (await Run("verify", "melfusion-tests/tiny")).Code.ShouldBe(1);
+        (await Run("remove", "melfusion-tests/tiny")).Code.ShouldBe(0);
+        (await Run("verify", "melfusion-tests/tiny")).Code.ShouldBe(1);
+        (await Run("pull", "a--b")).Code.ShouldBe(1);
+
+        async Task<(int Code, string Output)> Run(params string[] args)
+        {
+            using var process = Start(hub, home, ["models", .. args]);
+            string output = await process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+            await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+            return (process.ExitCode, output);
+        }
+    }
+
+    private static Process Pull(FakeHub hub, TemporaryFolder home) => Start(hub, home, ["models", "pull", "melfusion-tests/tiny"]);
+
+    private static Process Start(FakeHub hub, TemporaryFolder home, string[] args)
     {
         string built = Path.Combine(Repository.Root, "artifacts", "bin", "MelFusion.Cli", Path.GetFileName(AppContext.BaseDirectory.TrimEnd(Path.DirectorySeparatorChar)), "MelFusion.Cli");
-        return Process.Start(new ProcessStartInfo(built, ["models", "pull", "melfusion-tests/tiny"])
+        return Process.Start(new ProcessStartInfo(built, args)
         {
             Environment = { ["HF_ENDPOINT"] = hub.Endpoint, ["HF_HOME"] = home.Path, ["HF_HUB_CACHE"] = home.File("hub"), ["HF_TOKEN"] = string.Empty },
             RedirectStandardOutput = true,
