@@ -56,7 +56,7 @@ public sealed record ModelCheckup(
         var parts = folder.Parts.Select(part => Look(folder, part, bytesPerNumber)).ToList();
         var work = Try(() => WorkEstimate.Of(folder, defaults));
         return new(
-            parts, parts.Sum(part => part.Bytes), work?.Bytes ?? 0, work?.PerStep, work?.InAll, defaults.Steps, Try(() => PartLicence.Read(folder)) ?? []);
+            parts, parts.Sum(part => part.Bytes), work?.Bytes ?? 0, work?.PerStep, work?.InAll, defaults.Steps, Try(() => PartLicence.Read(folder, defaults)) ?? []);
     }
 
     private static PartCheckup Look(ModelFolder folder, string part, int bytesPerNumber)

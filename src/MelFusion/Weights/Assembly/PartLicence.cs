@@ -53,11 +53,13 @@ public sealed record PartLicence(string Part, string Source, string Licence, Com
             : new(part, source.Name, id ?? "unknown", CommercialUse.Unclear);
     }
 
-    /// <summary>The licences of a model folder: those of licences.json, or none.</summary>
-    public static IReadOnlyList<PartLicence> Read(ModelFolder folder)
+    /// <summary>The licences of a model folder: those of licences.json, else the one its melfusion.json states for all parts.</summary>
+    public static IReadOnlyList<PartLicence> Read(ModelFolder folder, ModelDefaults defaults)
     {
         string path = Path.Combine(folder.Path, FileName);
-        return File.Exists(path) ? ConfigFile.Read<LicenceList>(path).Parts : [];
+        return File.Exists(path) ? ConfigFile.Read<LicenceList>(path).Parts
+            : defaults.Licence is { Length: > 0 } stated ? [new("all parts", defaults.Name, stated, KnownLicences.GetValueOrDefault(stated).Commercial)]
+            : [];
     }
 
     /// <summary>"license: NAME" between the dashes at the top of a model card.</summary>

@@ -143,7 +143,7 @@ internal sealed record AudioParts(SourceFolder Source, AutoencoderKlConfig Vae, 
         var (scale, vocoder) = ConfigFile.Read<VaeConfig>(config) is var stated ? (stated.ScaleFactor ?? AutoencoderKlConfig.AudioLdm.ScalingFactor, stated.Vocoder) : default;
         return new(
             source, vae with { ScalingFactor = scale },
-            HifiGanConfig.AudioLdm with { UpsampleInitialChannel = vocoder?.UpsampleInitialChannel ?? HifiGanConfig.AudioLdm.UpsampleInitialChannel, ModelInDim = tango.Mel.NMels, SamplingRate = tango.Mel.SampleRate },
+            (vocoder ?? new()).Over(HifiGanConfig.AudioLdm) with { ModelInDim = tango.Mel.NMels, SamplingRate = tango.Mel.SampleRate },
             file, file, true);
     }
 
@@ -177,8 +177,26 @@ internal sealed record AudioParts(SourceFolder Source, AutoencoderKlConfig Vae, 
         public VocoderSizes? Vocoder { get; init; }
     }
 
+    /// <summary>What a release's vocoder has other than the published one; its authors' programs know one size only.</summary>
     private sealed record VocoderSizes
     {
         public int? UpsampleInitialChannel { get; init; }
+
+        public IReadOnlyList<int>? UpsampleRates { get; init; }
+
+        public IReadOnlyList<int>? UpsampleKernelSizes { get; init; }
+
+        public IReadOnlyList<int>? ResblockKernelSizes { get; init; }
+
+        public IReadOnlyList<IReadOnlyList<int>>? ResblockDilationSizes { get; init; }
+
+        public HifiGanConfig Over(HifiGanConfig published) => published with
+        {
+            UpsampleInitialChannel = UpsampleInitialChannel ?? published.UpsampleInitialChannel,
+            UpsampleRates = UpsampleRates ?? published.UpsampleRates,
+            UpsampleKernelSizes = UpsampleKernelSizes ?? published.UpsampleKernelSizes,
+            ResblockKernelSizes = ResblockKernelSizes ?? published.ResblockKernelSizes,
+            ResblockDilationSizes = ResblockDilationSizes ?? published.ResblockDilationSizes,
+        };
     }
 }

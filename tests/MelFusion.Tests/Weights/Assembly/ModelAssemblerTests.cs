@@ -45,7 +45,7 @@ public sealed class ModelAssemblerTests : IDisposable
 
         var report = Assemble(Request() with { Image = _temporary.File("stable-diffusion") });
 
-        var licences = PartLicence.Read(report.Folder);
+        var licences = PartLicence.Read(report.Folder, report.Folder.Defaults);
         licences.Select(part => part.Part).ShouldBe(ModelFolder.MusicParts.Concat(ModelFolder.PictureParts).Except(["synapse"]), ignoreOrder: true);
         licences.Single(part => part.Part == "image_unet").Commercial.ShouldBe(CommercialUse.Yes);
         licences.Single(part => part.Part == "unet").Commercial.ShouldBe(CommercialUse.No);
@@ -119,6 +119,46 @@ public sealed class ModelAssemblerTests : IDisposable
         var report = Assemble(Request() with { Music = _temporary.File("tango") });
 
         report.Folder.Config<MelFusion.Noise.NoiseScheduleConfig>("scheduler").PredictionType.ShouldBe(MelFusion.Noise.PredictionType.VPrediction);
+    }
+
+    [Fact]
+    public void Autoencoder_scale_and_vocoder_of_another_release_take_the_place_of_tango_s()
+    {
+        var other = Assemble(Request() with { Output = _temporary.File("other") }).Folder; // its vae and vocoder have diffusers' form
+        string config = other.FileOf("vae", "config.json");
+        File.WriteAllText(config, File.ReadAllText(config).Replace("0.9227914214134216", "0.9392935633659363", StringComparison.Ordinal));
+
+        var model = Assemble(Request() with { Vae = other.Path }).Folder;
+
+        model.Config<AutoencoderKlConfig>("vae").ScalingFactor.ShouldBe(0.9392935633659363);
+        File.ReadAllBytes(model.FileOf("vocoder", "model.safetensors")).ShouldBe(File.ReadAllBytes(other.FileOf("vocoder", "model.safetensors")));
+        PartLicence.Read(model, model.Defaults).Single(part => part.Part == "vae").Source.ShouldBe("other");
+    }
+
+    [Fact]
+    public void Alphas_of_the_authors_checkpoints_are_read_by_their_code_s_rule()
+    {
+        using var scope = NewDisposeScope();
+        var folder = Copy("tango");
+        string main = folder.File("pytorch_model_main.bin"), theirs = folder.File("model_2.safetensors");
+        using (var file = WeightsFile.Open(main))
+        {
+            var tensors = file.Tensors.ToDictionary(tensor => tensor.Key, tensor => file.Read(tensor.Key));
+            foreach (string attention in tensors.Keys.Where(key => key.EndsWith(".to_q.weight", StringComparison.Ordinal)).Select(key => key[..^".to_q.weight".Length]).ToList())
+            {
+                tensors[attention + ".alpha"] = torch.full([1, 1], attention.Contains("up_blocks.2.attentions.1.", StringComparison.Ordinal) ? 0.25 : 0);
+            }
+
+            Safetensors.Write(theirs, tensors);
+        }
+
+        File.Delete(main);
+
+        var model = Assemble(Request() with { Music = _temporary.File("tango") }).Folder;
+
+        model.Config<SynapseConfig>("synapse").Mode.ShouldBe(SynapseMode.Code);
+        using var synapse = model.Weights("synapse");
+        synapse.Read("alpha_logit.decoder").data<float>().ToArray().ShouldBe([0, 0, 0, 0, 0.25f, 0, 0, 0, 0]);
     }
 
     [Fact]
