@@ -21,8 +21,21 @@ internal sealed class TrainCommand : Command
     private int Run(TrainSettings settings)
     {
         var config = TrainingConfig.Read(settings.Config);
-        var result = TrainingView.Show(_session.Output, progress => TrainingRun.Run(config, progress, _session.Cancellation));
+        var result = Train(config);
         _session.Output.Say(Words.Text($"{config.StageName}: {result.Steps} steps, loss {result.Loss:0.0000}; the model lies in {result.Model}"));
         return ExitCode.Done;
+    }
+
+    private TrainingResult Train(TrainingConfig config)
+    {
+        try
+        {
+            return TrainingView.Show(_session.Output, progress => TrainingRun.Run(config, progress, _session.Cancellation));
+        }
+        catch (OperationCanceledException)
+        {
+            _session.Output.Say("What was learned until now lies in a checkpoint; the same command goes on from there.");
+            throw;
+        }
     }
 }
