@@ -27,15 +27,17 @@ internal sealed class MelSet : IDisposable
     /// <param name="cache">The folder of caches.</param>
     /// <param name="config">The front end.</param>
     /// <param name="frames">Frames of a clip; longer clips are cut, shorter ones end in silence.</param>
+    /// <param name="most">At most so many clips, evenly chosen.</param>
     /// <param name="pool">Threads to work on.</param>
     /// <param name="report">Told the clips done and their number, from any thread.</param>
     /// <param name="cancel">Looked at before every clip.</param>
-    public static MelSet Load(string data, string split, string cache, MelConfig config, int frames, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
+    public static MelSet Load(string data, string split, string cache, MelConfig config, int frames, int most, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
     {
-        var rows = TrainingRow.ReadTable(data, split).Where(row => row.Audio is not null).ToList();
+        var rows = Some(TrainingRow.ReadTable(data, split).Where(row => row.Audio is not null).ToList(), most);
+        string name = rows.Count == most ? $"mel-{split}-{most}.safetensors" : $"mel-{split}.safetensors";
         string[] files = [.. rows.Select(row => Path.Combine(data, split, row.Audio!))];
         string from = string.Join('\n', files.Select(TensorCache.Describe).Prepend($"{config with { Mean = 0, Deviation = 1 }} {frames}"));
-        var tensors = TensorCache.Get(Path.Combine(cache, $"mel-{split}.safetensors"), from, () => new() { ["mel"] = Compute(files, config, frames, pool, report, cancel) });
+        var tensors = TensorCache.Get(Path.Combine(cache, name), from, () => new() { ["mel"] = Compute(files, config, frames, pool, report, cancel) });
         return new(rows, tensors["mel"]);
     }
 
@@ -44,6 +46,9 @@ internal sealed class MelSet : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _mels.Dispose();
+
+    private static List<TrainingRow> Some(List<TrainingRow> rows, int most) =>
+        rows.Count <= most ? rows : [.. Enumerable.Range(0, most).Select(i => rows[(int)((long)i * rows.Count / most)])];
 
     private static Tensor Compute(string[] files, MelConfig config, int frames, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
     {

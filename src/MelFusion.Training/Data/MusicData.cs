@@ -23,7 +23,7 @@ internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Late
     {
         string model = context.Config.Model;
         var mel = ModelParts.ReadConfig<MelConfig>(model, "mel");
-        using var mels = context.Mels(split, mel, ModelParts.ReadDefaults(model).MelFrames);
+        using var mels = context.Mels(split, mel, ModelParts.ReadDefaults(model).MelFrames, settings.MostClips);
         var rows = mels.Rows;
         if (rows.FirstOrDefault(row => row.Captions.Count == 0 || row.Images.Count == 0) is { } bare)
         {

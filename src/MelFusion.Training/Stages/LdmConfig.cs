@@ -64,6 +64,9 @@ public sealed record MusicLdmConfig : LdmConfig
     /// <summary>Share of samples that have neither.</summary>
     public double BothDropout { get; init; } = 0.1;
 
+    /// <summary>At most so many clips of a split, evenly chosen: less to encode where time is short.</summary>
+    public int MostClips { get; init; } = int.MaxValue;
+
     /// <summary>Steps of the pictures' DDIM inversion.</summary>
     public int InversionSteps { get; init; } = 25;
 

@@ -17,9 +17,9 @@ internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunF
     /// <summary>The folder of caches.</summary>
     public string Cache => Config.Cache ?? Folder.File("cache");
 
-    /// <summary>The mels of a split.</summary>
-    public MelSet Mels(string split, MelConfig mel, int frames) =>
-        MelSet.Load(Config.Data, split, Cache, mel, frames, Pool, (done, all) => Report($"reading the music ({split})", done, all), Cancel);
+    /// <summary>The mels of a split, at most so many clips, evenly chosen.</summary>
+    public MelSet Mels(string split, MelConfig mel, int frames, int most = int.MaxValue) =>
+        MelSet.Load(Config.Data, split, Cache, mel, frames, most, Pool, (done, all) => Report($"reading the music ({split})", done, all), Cancel);
 
     /// <summary>The pictures of a split, at most so many, evenly chosen.</summary>
     public PictureSet Pictures(string split, int side, int most = int.MaxValue)
