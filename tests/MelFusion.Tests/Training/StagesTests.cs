@@ -12,6 +12,7 @@ using Xunit;
 namespace MelFusion.Tests.Training;
 
 /// <summary>The four stages one after the other, on networks of a few thousand weights and a data set made here.</summary>
+[Collection(nameof(TrainingCollection))]
 public sealed class StagesTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("melfusion-stages-").FullName;

@@ -5,6 +5,7 @@ using Xunit;
 
 namespace MelFusion.Tests.Training;
 
+[Collection(nameof(TrainingCollection))]
 public sealed class TrainerTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("melfusion-training-").FullName;
