@@ -146,6 +146,10 @@ public sealed record TrainingConfig
 
     private static string Core(TrainingConfig config) => (config with
     {
+        MelVae = config.MelVae with { ValidationClips = 0 },
+        ImageVae = config.ImageVae with { ValidationPictures = 0 },
+        ImageLdm = config.ImageLdm with { ValidationPictures = 0, Samples = 0, ValidationTimesteps = [], TextModel = null },
+        MusicLdm = config.MusicLdm with { ValidationClips = 0, FinalValidationClips = 0, Samples = 0, ValidationTimesteps = [], TextModel = null },
         Steps = 0, Workers = 0, CheckpointEvery = 0, ValidateEvery = 0, Output = string.Empty, Data = string.Empty, Model = string.Empty, StartFrom = null, Cache = null,
     }).ToJson();
 

@@ -12,7 +12,20 @@ public static class TrainingRun
     /// <param name="cancellation">Honoured within one step; what was learned until then lies in a checkpoint.</param>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
     /// <exception cref="MelFusionException">Data, model or settings are not as they must be.</exception>
-    public static TrainingResult Run(TrainingConfig config, IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
+    public static TrainingResult Run(TrainingConfig config, IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default) =>
+        With(config, progress, trainer => trainer.Run(cancellation), cancellation);
+
+    /// <summary>Writes what the newest checkpoint has learned into the model folder, without training on: a run that is stopped early still gives a model.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="progress">Told while data are prepared.</param>
+    /// <param name="cancellation">Looked at while data are prepared.</param>
+    /// <exception cref="MelFusionException">There is no checkpoint, or data, model or settings are not as they must be.</exception>
+    public static TrainingResult Export(TrainingConfig config, IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default) =>
+        Checkpoint.Newest(Path.Combine(config.Output, "checkpoints")) is null
+            ? throw new MelFusionException($"{config.Output} holds no checkpoint yet: train first.")
+            : With(config, progress, trainer => trainer.Export(), cancellation);
+
+    private static TrainingResult With(TrainingConfig config, IProgress<TrainingProgress>? progress, Func<Trainer, TrainingResult> work, CancellationToken cancellation)
     {
         var folder = new RunFolder(config.Output);
         using var pool = new WorkerPool(config.Workers, config.ThreadsPerWorker);
@@ -26,6 +39,6 @@ public static class TrainingRun
             _ => throw new MelFusionException($"The stage {config.StageName} is not known."),
         };
         using var trainer = new Trainer(config, stage, folder, pool, progress);
-        return trainer.Run(cancellation);
+        return work(trainer);
     }
 }

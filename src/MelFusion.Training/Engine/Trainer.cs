@@ -62,6 +62,12 @@ internal sealed class Trainer : IDisposable
             }
         }
 
+        return Export();
+    }
+
+    /// <summary>Writes the averaged weights, as far as they have come, into the model folder.</summary>
+    public TrainingResult Export()
+    {
         Report("writing the model");
         using (_average.InPlaceOfWeights())
         {

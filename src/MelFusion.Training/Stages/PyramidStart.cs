@@ -13,12 +13,17 @@ internal static class PyramidStart
 {
     private const double BranchScale = 0.1, OutputScale = 0.5;
 
-    /// <summary>Changes the weights of a new network.</summary>
+    /// <summary>Changes the weights of a new network; one too narrow for all pairs is left as it is.</summary>
     public static void Apply(AutoencoderKl network)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         int pairs = network.Config.InChannels;
+        if (network.Config.BlockOutChannels.Min() < 2 * pairs || network.Config.LatentChannels < pairs)
+        {
+            return;
+        }
+
         foreach (var (name, parameter) in network.named_parameters().Where(p => p.name.EndsWith(".weight", StringComparison.Ordinal) && p.parameter.dim() == 4))
         {
             Set(name, parameter, pairs);

@@ -12,7 +12,7 @@ using Xunit;
 namespace MelFusion.Tests.Training;
 
 /// <summary>The four stages one after the other, on networks of a few thousand weights and a data set made here.</summary>
-[Collection(nameof(TrainingCollection))]
+[Collection(nameof(TrainsAlone))]
 public sealed class StagesTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("melfusion-stages-").FullName;
@@ -47,6 +47,8 @@ public sealed class StagesTests : IDisposable
 
         byte[] expected = File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors"));
         Should.Throw<OperationCanceledException>(() => Killed(Music("killed"), afterStep: 1));
+        TrainingRun.Export(Music("killed")).Steps.ShouldBe(1);
+        File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors")).ShouldNotBe(expected);
         TrainingRun.Run(Music("killed"));
         File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors")).ShouldBe(expected);
     }
@@ -90,7 +92,7 @@ public sealed class StagesTests : IDisposable
 
     private TrainingConfig ImageVae() => Base(TrainingStage.ImageVae, "picture") with
     {
-        ImageVae = new() { Side = 64, CropSide = 32, Network = new() { BlockOutChannels = [4, 4, 8, 8], NormNumGroups = 4, MidBlockAddAttention = false } },
+        ImageVae = new() { Side = 64, CropSide = 32, Network = new() { BlockOutChannels = [8, 8, 8, 8], NormNumGroups = 4, MidBlockAddAttention = false } },
     };
 
     private TrainingConfig ImageLdm() => Base(TrainingStage.ImageLdm, "image-ldm") with

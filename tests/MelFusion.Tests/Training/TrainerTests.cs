@@ -5,7 +5,7 @@ using Xunit;
 
 namespace MelFusion.Tests.Training;
 
-[Collection(nameof(TrainingCollection))]
+[Collection(nameof(TrainsAlone))]
 public sealed class TrainerTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("melfusion-training-").FullName;

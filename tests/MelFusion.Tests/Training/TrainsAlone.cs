@@ -3,5 +3,5 @@ using Xunit;
 namespace MelFusion.Tests.Training;
 
 /// <summary>Tests that train with several threads run alone: while they compute, nobody else in the process may start a garbage collection.</summary>
-[CollectionDefinition(nameof(TrainingCollection), DisableParallelization = true)]
-public sealed class TrainingCollection;
+[CollectionDefinition(nameof(TrainsAlone), DisableParallelization = true)]
+public sealed class TrainsAlone;
