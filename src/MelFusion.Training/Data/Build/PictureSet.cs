@@ -22,7 +22,7 @@ internal static class PictureSet
     private const int ValidationOneIn = 20;
 
     // Parts of a surface's look other than its colour, and what is no picture: letters, buttons, pointers.
-    private static readonly string[] NotArt = ["/font", "/cursor", "/icons/", "/hicolor/", "normal", "_nrm", "_nm.", "_spec", "gloss", "_mask", "/l10n/", "bumpmap", "/gui/", "/flags/", "-norm", "_norm", "_ao."];
+    private static readonly string[] NotArt = ["/font", "/cursor", "/icons/", "/hicolor/", "normal", "_nrm", "_nm.", "_spec", "gloss", "_mask", "/l10n/", "bumpmap", "/gui/", "/flags/", "-norm", "_norm", "_ao.", "/avatar/", "/enemies/", "/loot/", "sprite", "/units/", "/workers/", "/ships/", "/tilesets/", "/tiles/", "/npcs/", "/powers/"];
 
     /// <summary>Packages of pictures only.</summary>
     public static IReadOnlyList<string> Packages { get; } =
