@@ -29,9 +29,13 @@ public static class Outputs
     }
 
     /// <summary>A tensor against every k-th element of it along each axis, k found from the sizes.</summary>
-    public static void ShouldMatchSlice(this Tensor actual, Tensor expected, double tolerance = 1e-4, string? what = null)
+    public static void ShouldMatchSlice(this Tensor actual, Tensor expected, double tolerance = 1e-4, string? what = null) =>
+        Slice(actual, expected).ShouldMatch(expected, tolerance, what);
+
+    /// <summary>Every k-th element along each axis, so that the shape is that of <paramref name="expected"/>.</summary>
+    public static Tensor Slice(Tensor actual, Tensor expected)
     {
-        TensorIndex[] every = [.. actual.shape.Zip(expected.shape, (have, want) => TensorIndex.Slice(step: have / want))];
-        actual[every].ShouldMatch(expected, tolerance, what);
+        TensorIndex[] every = [.. actual.shape.Zip(expected.shape, (have, want) => TensorIndex.Slice(step: (have + want - 1) / want))];
+        return actual[every];
     }
 }

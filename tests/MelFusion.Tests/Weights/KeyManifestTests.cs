@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.IO.Compression;
+using MelFusion.Evaluation.Embeddings;
 using MelFusion.Tests.Support;
 using MelFusion.Text;
 using MelFusion.UNet;
@@ -39,6 +40,10 @@ public class KeyManifestTests
         { "t5-base-encoder", "t5-base" },
         { "sd2-text-openclip-h", "clip-h" },
         { "sd15-text-clip-l", "clip-l" },
+        { "vggish", "vggish" },
+        { "cnn14-16k", "cnn14" },
+        { "clap-htsat-unfused", "clap" },
+        { "clip-vit-base-patch32", "clip" },
     };
 
     [Theory, MemberData(nameof(Checkpoints))]
@@ -102,6 +107,10 @@ public class KeyManifestTests
         "clip-h" => (new ClipTextEncoder(ClipTextConfig.StableDiffusion2, Placement.Meta), string.Empty),
         "clip-l" => (new ClipTextEncoder(ClipTextConfig.StableDiffusion15, Placement.Meta), string.Empty),
         "vocoder" => (new HifiGan(HifiGanConfig.AudioLdm, Placement.Meta), string.Empty),
+        "vggish" => (new Vggish(Placement.Meta), string.Empty),
+        "cnn14" => (new Cnn14(Placement.Meta), string.Empty),
+        "clap" => (new Clap(new ClapConfig(), Placement.Meta), string.Empty),
+        "clip" => (new Clip(new ClipConfig(), Placement.Meta), string.Empty),
         _ => throw new ArgumentOutOfRangeException(nameof(name), name, null),
     };
 }
