@@ -9,6 +9,7 @@ namespace MelFusion.Tests.Generation;
 public sealed class Alone;
 
 [Collection(nameof(Alone))]
+[Trait("Category", "Memory")] // test.sh runs it in a process of its own: what other tests left behind is no part of it
 public sealed class LifetimeTests
 {
     [Fact]
