@@ -18,7 +18,7 @@ if [ $# -gt 0 ]; then
   run "$@"
 else
   run --filter "Category!=Memory"
-  run --no-build --filter "Category=Memory" # what is measured is a whole process
+  DOTNET_TieredCompilation=0 MALLOC_ARENA_MAX=1 run --no-build --filter "Category=Memory" # what is measured is a whole process
 fi
 # The runner's summary as one plain line.
 awk '/Failed:|Passed:/ { for (i = 1; i <= NF; i++) { if ($i == "Failed:") f += $(i+1); if ($i == "Passed:") p += $(i+1) } }
