@@ -1,6 +1,7 @@
 using MelFusion.Training.Engine;
 using MelFusion.UNet;
 using MelFusion.Vae;
+using MelFusion.Vocoder;
 using MelFusion.Weights;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -31,7 +32,7 @@ internal sealed record Work(Action Step, long Parameters, IDisposable[] Owned, s
     public void Dispose() => Array.ForEach(Owned, one => one.Dispose());
 }
 
-/// <summary>Every case. All weights are random: speed does not depend on their values.</summary>
+/// <summary>Every case. Weights are random where they are not a model's: speed does not depend on their values.</summary>
 internal static class Cases
 {
     // bench.py's small network, not melfusion-mini's.
@@ -45,12 +46,19 @@ internal static class Cases
         new("unet-mini-image", 19.41, 2, (place, _) => UNet(PeersMini with { InChannels = 4, OutChannels = 4 }, place, [1, 4, 32, 32], [1, 1, 384])),
         new("vae-mel-decode", 670.47, 2, (place, _) => Decode(AutoencoderKlConfig.AudioLdm, place, [1, 8, 256, 16])),
         new("sd-vae-encode", 1116.66, 2, (place, _) => Encode(AutoencoderKlConfig.StableDiffusion, place, [1, 3, 512, 512])),
+        new("hifigan", 1027.04, 3, (place, _) => Vocode(Filled(new HifiGan(HifiGanConfig.AudioLdm, place)), place, 1024)),
         new("train-mini", 472.06, 2, (place, _) => Train(PeersMini, place, [8, 8, 128, 8], [8, 32, 384])) { Trains = true },
+
+        // melfusion-mini, from its folder: one denoising step with guidance, one call for the picture, one clip to sound.
+        new("mini-unet-music", null, 1, MusicStep) { NeedsModel = true },
+        new("mini-unet-image", null, 1, PictureStep) { NeedsModel = true },
+        new("mini-vocoder", null, 1, (place, model) => Vocode(Load("vocoder", model, (HifiGanConfig c) => new HifiGan(c, place)), place, ModelFolder.Open(model).Defaults.MelFrames)) { NeedsModel = true },
+        new("generate", null, 3, Generate) { NeedsModel = true },
     ];
 
     private static Work UNet(UNetConfig config, Placement place, long[] latent, long[] text)
     {
-        var unet = Filled(new ConditionalUNet(config, place));
+        var unet = Filled(new ConditionalUNet(config, place)).PackForInference();
         var (z, c, t) = (torch.randn(latent).to(place.Dtype), torch.randn(text).to(place.Dtype), torch.tensor(500L).expand(latent[0]));
         return new(() => unet.Forward(z, t, c).Dispose(), Count(unet), [unet]);
     }
@@ -97,6 +105,60 @@ internal static class Cases
         }
 
         return new(Step, Count(unet), [optimiser, unet], place.Dtype == ScalarType.Float32 ? "eager" : "autocast");
+    }
+
+    private static Work Vocode(HifiGan vocoder, Placement place, int frames)
+    {
+        var mel = torch.randn(1, vocoder.Config.Mels, frames).to(place.Dtype);
+        return new(() => vocoder.Forward(mel).Dispose(), Count(vocoder), [vocoder]);
+    }
+
+    private static Work MusicStep(Placement place, string model)
+    {
+        var folder = ModelFolder.Open(model);
+        var unet = Load("unet", model, (UNetConfig c) => new ConditionalUNet(c, place)).PackForInference();
+        long factor = AutoencoderKlConfig.Read(folder.FileOf("vae", "config.json")).Factor;
+        int mels = folder.Config<HifiGanConfig>("vocoder").Mels;
+        var z = torch.randn(2, unet.Config.InChannels, folder.Defaults.MelFrames / factor, mels / factor).to(place.Dtype);
+        var text = torch.randn(2, 32, unet.Config.CrossAttentionDim).to(place.Dtype);
+        var mask = torch.ones(2, 32, ScalarType.Bool);
+        var t = torch.tensor(500L).expand(2);
+        var projected = unet.ProjectText(text);
+        return new(() => unet.Forward(z, t, text, mask, textKeyValues: projected).Dispose(), Count(unet), [projected, unet]);
+    }
+
+    private static Work PictureStep(Placement place, string model)
+    {
+        var folder = ModelFolder.Open(model);
+        var unet = Load("image_unet", model, (UNetConfig c) => new ConditionalUNet(c, place)).PackForInference();
+        int factor = AutoencoderKlConfig.Read(folder.FileOf("image_vae", "config.json")).Factor;
+        var z = torch.randn(1, unet.Config.InChannels, folder.Defaults.PictureHeight / factor, folder.Defaults.PictureWidth / factor).to(place.Dtype);
+        var text = torch.randn(1, 2, unet.Config.CrossAttentionDim).to(place.Dtype);
+        var t = torch.tensor(500L).reshape(1);
+        var projected = unet.ProjectText(text);
+        return new(() => unet.Forward(z, t, text, textKeyValues: projected).Dispose(), Count(unet), [projected, unet]);
+    }
+
+    // The main job once everything is loaded: 25 steps, with the sample picture.
+    private static Work Generate(Placement place, string model)
+    {
+        const string Picture = "samples/harbour.jpg";
+        var loaded = MelFusionModel.Load(ModelFolder.Open(model), CPU, place.Dtype == ScalarType.Float32 ? Precision.Fp32 : Precision.Bf16);
+        var request = new MusicRequest
+        {
+            Prompt = "calm acoustic guitar by the sea",
+            Image = loaded.Folder.TakesPictures && File.Exists(Picture) ? File.ReadAllBytes(Picture) : null,
+            Seed = 1,
+            Steps = 25,
+        };
+        return new(() => new MusicGenerator(loaded).Generate(request), Count(loaded.UNet) + Count(loaded.Vae), [loaded]);
+    }
+
+    private static TNetwork Load<TConfig, TNetwork>(string part, string model, Func<TConfig, TNetwork> make)
+        where TConfig : class where TNetwork : nn.Module
+    {
+        var folder = ModelFolder.Open(model);
+        return folder.Load(part, make(folder.Config<TConfig>(part)));
     }
 
     private static TNetwork Filled<TNetwork>(TNetwork network) where TNetwork : nn.Module

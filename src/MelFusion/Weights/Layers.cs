@@ -15,6 +15,7 @@ public sealed class Linear : nn.Module<Tensor, Tensor>
 {
     [ComponentName(Name = "weight")] private readonly Parameter _weight; // (out, in)
     [ComponentName(Name = "bias")] private readonly Parameter? _bias;
+    private Tensor? _packed; // the weight once more, in the layout of oneDNN; for calls without gradients
 
     /// <summary>A layer of uninitialised weights.</summary>
     public Linear(long inFeatures, long outFeatures, Placement place, bool bias = true) : base(nameof(Linear))
@@ -31,7 +32,29 @@ public sealed class Linear : nn.Module<Tensor, Tensor>
     public Parameter? Bias => _bias;
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor x) => F.linear(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x));
+    public override Tensor forward(Tensor x) => _packed is not null && x.dtype == _packed.dtype && !is_grad_enabled()
+        ? LibTorchC.Linear(x, _packed, _bias)
+        : F.linear(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x));
+
+    /// <summary>Keeps the weight in the processor's own layout too.</summary>
+    internal void Pack()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        _packed?.Dispose();
+        _packed = LibTorchC.PackLinear(_weight.detach()).DetachFromDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _packed?.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
 }
 
 /// <summary>One-dimensional convolution over (B, C, T).</summary>

@@ -13,6 +13,22 @@ public interface IPublishedLayouts
 /// <summary>Moves weights between a network and files: names and shapes are compared before anything is set.</summary>
 public static class ModuleWeights
 {
+    /// <summary>
+    /// Makes a network faster where only predictions are wanted: every linear layer keeps its weight once more, in the layout that the
+    /// processor multiplies fastest, and uses it wherever no gradient is recorded. To be called last: later changes of the weights are not
+    /// seen. Nothing happens on a device or processor that has no such layout.
+    /// </summary>
+    /// <returns>The network itself.</returns>
+    public static TNetwork PackForInference<TNetwork>(this TNetwork network) where TNetwork : nn.Module
+    {
+        foreach (var layer in network.modules().OfType<Linear>().Where(layer => layer.Weight.device_type == DeviceType.CPU && LibTorchC.HasPackedLinear))
+        {
+            layer.Pack();
+        }
+
+        return network;
+    }
+
     /// <summary>Reads every parameter and buffer of a network from a file.</summary>
     /// <param name="module">The network; its memory is filled in place.</param>
     /// <param name="file">The file.</param>

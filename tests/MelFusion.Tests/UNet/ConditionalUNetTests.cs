@@ -124,6 +124,18 @@ public class ConditionalUNetTests
     }
 
     [Fact]
+    public void Packed_weights_change_nothing_but_rounding()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var unet = Tiny();
+        var (sample, timestep, text, mask) = Inputs(unet.Config);
+        var plain = unet.Forward(sample, timestep, text, mask);
+
+        unet.PackForInference().Forward(sample, timestep, text, mask).ShouldMatch(plain, 1e-5);
+    }
+
+    [Fact]
     public void One_text_serves_every_sample_of_a_batch()
     {
         using var scope = NewDisposeScope();

@@ -1,3 +1,4 @@
+using MelFusion.Tests.Support;
 using MelFusion.Weights;
 using Shouldly;
 using TorchSharp;
@@ -34,5 +35,41 @@ public class LayersTests
 
         y.dtype.ShouldBe(ScalarType.BFloat16);
         layer.Weight.grad!.dtype.ShouldBe(ScalarType.Float32);
+    }
+
+    [Theory]
+    [InlineData(ScalarType.Float32, 1e-5)]
+    [InlineData(ScalarType.BFloat16, 2e-2)]
+    public void A_packed_linear_layer_gives_what_it_gave_before(ScalarType dtype, double tolerance)
+    {
+        using var scope = NewDisposeScope();
+        foreach (bool bias in new[] { true, false })
+        {
+            var layer = new Linear(48, 96, new(CPU, dtype), bias);
+            Initialiser.Initialise(layer, new Generator(1));
+            var x = torch.randn(2, 5, 48).to(dtype);
+            using var expected = layer.forward(x).to(ScalarType.Float32);
+            using var noGrad = no_grad();
+
+            layer.PackForInference();
+            var y = layer.forward(x);
+
+            y.dtype.ShouldBe(dtype);
+            y.to(ScalarType.Float32).ShouldMatch(expected, tolerance);
+            layer.forward(x[0, 0].reshape(1, 48)).to(ScalarType.Float32).ShouldMatch(expected[0, 0].reshape(1, 96), tolerance);
+        }
+    }
+
+    [Fact]
+    public void A_packed_layer_still_learns()
+    {
+        using var scope = NewDisposeScope();
+        var layer = new Linear(8, 4, Placement.Cpu);
+        Initialiser.Initialise(layer, new Generator(1));
+        layer.PackForInference();
+
+        layer.forward(torch.randn(2, 8)).sum().backward();
+
+        layer.Weight.grad.ShouldNotBeNull();
     }
 }
