@@ -15,6 +15,9 @@ namespace MelFusion.Benchmarks;
 /// <param name="Prepare">Makes the network and its inputs, for a place and, where the case needs it, a model folder.</param>
 internal sealed record BenchmarkCase(string Name, double? Gflop, double NeededGib, Func<Placement, string, Work> Prepare)
 {
+    /// <summary>Weights of the peer's network, in 10^6: the times of another network are worth nothing; null: the peer has no such case.</summary>
+    public double? PeersParametersM { get; init; }
+
     /// <summary>Whether gradients are recorded.</summary>
     public bool Trains { get; init; }
 
@@ -35,19 +38,30 @@ internal sealed record Work(Action Step, long Parameters, IDisposable[] Owned, s
 /// <summary>Every case. Weights are random where they are not a model's: speed does not depend on their values.</summary>
 internal static class Cases
 {
-    // bench.py's small network, not melfusion-mini's.
-    private static readonly UNetConfig PeersMini = UNetConfig.Mini with { BlockOutChannels = [128, 256, 384], AttentionHeadDim = [4, 8, 12] };
+    // bench.py's small network, stated in full: melfusion-mini's own sizes may change.
+    private static readonly UNetConfig PeersMini = new()
+    {
+        InChannels = 8,
+        OutChannels = 8,
+        BlockOutChannels = [128, 256, 384],
+        LayersPerBlock = 2,
+        DownBlockTypes = ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        UpBlockTypes = ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        CrossAttentionDim = 384,
+        AttentionHeadDim = [4, 8, 12],
+        UseLinearProjection = true,
+    };
 
     public static IReadOnlyList<BenchmarkCase> All { get; } =
     [
-        new("unet-tango", 1606.36, 8, (place, _) => UNet(UNetConfig.Tango, place, [2, 8, 256, 16], [2, 64, 1024])),
-        new("unet-sd21", 796.86, 8, (place, _) => UNet(UNetConfig.StableDiffusion21, place, [1, 4, 64, 64], [1, 1, 1024])),
-        new("unet-mini", 39.32, 2, (place, _) => UNet(PeersMini, place, [2, 8, 128, 8], [2, 32, 384])),
-        new("unet-mini-image", 19.41, 2, (place, _) => UNet(PeersMini with { InChannels = 4, OutChannels = 4 }, place, [1, 4, 32, 32], [1, 1, 384])),
-        new("vae-mel-decode", 670.47, 2, (place, _) => Decode(AutoencoderKlConfig.AudioLdm, place, [1, 8, 256, 16])),
-        new("sd-vae-encode", 1116.66, 2, (place, _) => Encode(AutoencoderKlConfig.StableDiffusion, place, [1, 3, 512, 512])),
-        new("hifigan", 1027.04, 3, (place, _) => Vocode(Filled(new HifiGan(HifiGanConfig.AudioLdm, place)), place, 1024)),
-        new("train-mini", 472.06, 2, (place, _) => Train(PeersMini, place, [8, 8, 128, 8], [8, 32, 384])) { Trains = true },
+        new("unet-tango", 1606.36, 8, (place, _) => UNet(UNetConfig.Tango, place, [2, 8, 256, 16], [2, 64, 1024])) { PeersParametersM = 865.93 },
+        new("unet-sd21", 796.86, 8, (place, _) => UNet(UNetConfig.StableDiffusion21, place, [1, 4, 64, 64], [1, 1, 1024])) { PeersParametersM = 865.91 },
+        new("unet-mini", 39.32, 2, (place, _) => UNet(PeersMini, place, [2, 8, 128, 8], [2, 32, 384])) { PeersParametersM = 65.07 },
+        new("unet-mini-image", 19.41, 2, (place, _) => UNet(PeersMini with { InChannels = 4, OutChannels = 4 }, place, [1, 4, 32, 32], [1, 1, 384])) { PeersParametersM = 65.06 },
+        new("vae-mel-decode", 670.47, 2, (place, _) => Decode(AutoencoderKlConfig.AudioLdm, place, [1, 8, 256, 16])) { PeersParametersM = 55.38 },
+        new("sd-vae-encode", 1116.66, 2, (place, _) => Encode(AutoencoderKlConfig.StableDiffusion, place, [1, 3, 512, 512])) { PeersParametersM = 83.65 },
+        new("hifigan", 1027.04, 3, (place, _) => Vocode(Filled(new HifiGan(HifiGanConfig.AudioLdm, place)), place, 1024)) { PeersParametersM = 55.26 },
+        new("train-mini", 472.06, 2, (place, _) => Train(PeersMini, place, [8, 8, 128, 8], [8, 32, 384])) { PeersParametersM = 65.07, Trains = true },
 
         // melfusion-mini, from its folder: one denoising step with guidance, one call for the picture, one clip to sound.
         new("mini-unet-music", null, 1, MusicStep) { NeedsModel = true },

@@ -70,6 +70,11 @@ internal static class Runner
         using var grad = set_grad_enabled(chosen.Trains);
         manual_seed(0);
         using var work = chosen.Prepare(new Placement(CPU, dtype), options.Model);
+        if (chosen.PeersParametersM is { } peers && Math.Abs(work.Parameters / 1e6 - peers) > 0.01 * peers)
+        {
+            throw new InvalidOperationException($"{chosen.Name} has {work.Parameters / 1e6:0.00} million weights here and {peers} in the peer: not the same network.");
+        }
+
         double gemm = BestGemm(dtype, options);
         _ = Time(work.Step, options);
         _ = Time(work.Step, options);
