@@ -57,6 +57,6 @@ for line in map(json.loads, open(sys.argv[1])):
 print("| case | precision | ours s (fraction) | peer s (fraction) | ours / peer |\n| --- | --- | --- | --- | --- |")
 for case, precision in dict.fromkeys(key[:2] for key in medians):
     if all((case, precision, who) in medians for who in ("ours", "peer")):
-        (a, fa), (b, fb) = ((statistics.median(d[case, precision, who]) for d in (medians, fractions)) for who in ("ours", "peer"))
+        (a, fa), (b, fb) = [[statistics.median(d[case, precision, who]) for d in (medians, fractions)] for who in ("ours", "peer")]
         print(f"| {case} | {precision} | {a:.4g} ({fa:.2f}) | {b:.4g} ({fb:.2f}) | {a / b:.3f} |")
 PYTHON
