@@ -23,9 +23,6 @@ public sealed record ImageVaeConfig : AutoencoderLossConfig
     /// <summary>Side of a training crop, a multiple of the autoencoder's factor.</summary>
     public int CropSide { get; init; } = 128;
 
-    /// <summary>Chance of each colour channel of a crop to be turned into its negative, which keeps the channels apart.</summary>
-    public double NegativeChannels { get; init; } = 0.5;
-
     /// <summary>
     /// Weight of the L1 between the opponent colours, red - green and blue - yellow, of pictures made four times smaller: without it small
     /// networks stay at grey.

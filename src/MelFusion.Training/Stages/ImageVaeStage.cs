@@ -95,17 +95,9 @@ internal sealed class ImageVaeStage : ITrainingStage
         var choices = StepRandom.Choices(_config.Seed, step, sample);
         using var generator = StepRandom.Generator(_config.Seed, step, sample);
         long size = _settings.CropSide, room = _train.Side - size + 1;
-        var x = _train.Crop(index, choices.NextInt64(room), choices.NextInt64(room), size, choices.Next(2) == 1) * Signs(choices);
+        var x = _train.Crop(index, choices.NextInt64(room), choices.NextInt64(room), size, choices.Next(2) == 1);
         long cells = size / _settings.Network.Factor;
         return (x, randn([_settings.Network.LatentChannels, cells, cells], generator: generator));
-    }
-
-    // In real pictures the channels nearly agree, and a small autoencoder learns their grey mean and stays there. With single channels
-    // turned into their negatives no channel says anything about another on average: all three must go through the latent.
-    private Tensor Signs(Random choices)
-    {
-        float Sign() => choices.NextDouble() < _settings.NegativeChannels ? -1 : 1;
-        return tensor(new[] { Sign(), Sign(), Sign() }).reshape(3, 1, 1);
     }
 
     /// <summary>Mean absolute red - green and blue - yellow of (B, 3, H, W), four times smaller.</summary>
