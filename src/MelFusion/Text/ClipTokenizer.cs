@@ -15,13 +15,13 @@ public sealed class ClipTokenizer : ITextTokenizer
     private const int PublishedMerges = 49152 - 256 - 2; // what CLIP took of its list
 
     private readonly BytePairs _pairs;
-    private readonly (string Text, int Id)[] _marks;
+    private readonly SpecialTokens _marks;
 
     private ClipTokenizer(BytePairs pairs, string padding, int maxLength)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(maxLength, 2);
         (_pairs, MaxLength, PadId) = (pairs, maxLength, pairs[padding]);
-        _marks = [.. new[] { Begin, End, padding }.Distinct().Select(mark => (mark, pairs[mark]))];
+        _marks = new(new[] { Begin, End, padding }.Distinct().Select(mark => (mark, pairs[mark])));
     }
 
     /// <inheritdoc/>
@@ -70,32 +70,16 @@ public sealed class ClipTokenizer : ITextTokenizer
     {
         text = Normalise(text);
         var ids = new List<int> { _pairs[Begin] };
-        for (int at = 0; at < text.Length;)
+        foreach (var (plain, mark) in _marks.Split(text))
         {
-            var (start, mark) = NextMark(text, at);
-            AddPlain(text[at..start], ids);
-            if (mark is var (token, id))
+            AddPlain(plain, ids);
+            if (mark is var (_, id))
             {
                 ids.Add(id);
-                start += token.Length;
             }
-
-            at = start;
         }
 
         return new([.. ids.Take(MaxLength - 1), _pairs[End]], ids.Count > MaxLength - 1);
-    }
-
-    private (int Start, (string Text, int Id)? Mark) NextMark(string text, int from)
-    {
-        (int Start, (string, int)? Mark) first = (text.Length, null);
-        foreach (var mark in _marks)
-        {
-            int start = text.IndexOf(mark.Text, from, StringComparison.Ordinal);
-            first = start >= 0 && start < first.Start ? (start, mark) : first;
-        }
-
-        return first;
     }
 
     private void AddPlain(string text, List<int> ids)

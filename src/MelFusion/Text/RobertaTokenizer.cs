@@ -8,13 +8,13 @@ public sealed class RobertaTokenizer : ITextTokenizer
     private const string Begin = "<s>", Padding = "<pad>", End = "</s>", Unknown = "<unk>", Mask = "<mask>";
 
     private readonly BytePairs _pairs;
-    private readonly (string Text, int Id)[] _marks;
+    private readonly SpecialTokens _marks;
 
     private RobertaTokenizer(BytePairs pairs, int maxLength)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(maxLength, 2);
         (_pairs, MaxLength, PadId) = (pairs, maxLength, pairs[Padding]);
-        _marks = [.. new[] { Begin, Padding, End, Unknown, Mask }.Select(mark => (mark, pairs[mark]))];
+        _marks = new(new[] { Begin, Padding, End, Unknown, Mask }.Select(mark => (mark, pairs[mark])));
     }
 
     /// <inheritdoc/>
@@ -35,33 +35,16 @@ public sealed class RobertaTokenizer : ITextTokenizer
     {
         text = WordKinds.WellFormed(text);
         var ids = new List<int> { _pairs[Begin] };
-        for (int at = 0; at < text.Length;)
+        foreach (var (plain, mark) in _marks.Split(text))
         {
-            var (start, mark) = NextMark(text, at);
-            string plain = text[at..start];
             AddPlain(mark?.Text == Mask ? plain.TrimEnd() : plain, ids); // the mask takes the blanks before it
-            if (mark is var (token, id))
+            if (mark is var (_, id))
             {
                 ids.Add(id);
-                start += token.Length;
             }
-
-            at = start;
         }
 
         return new([.. ids.Take(MaxLength - 1), _pairs[End]], ids.Count > MaxLength - 1);
-    }
-
-    private (int Start, (string Text, int Id)? Mark) NextMark(string text, int from)
-    {
-        (int Start, (string, int)? Mark) first = (text.Length, null);
-        foreach (var mark in _marks)
-        {
-            int start = text.IndexOf(mark.Text, from, StringComparison.Ordinal);
-            first = start >= 0 && start < first.Start ? (start, mark) : first;
-        }
-
-        return first;
     }
 
     private void AddPlain(string text, List<int> ids)

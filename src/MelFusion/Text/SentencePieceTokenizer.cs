@@ -13,7 +13,7 @@ public sealed class SentencePieceTokenizer : ITextTokenizer
     private const double UnknownPenalty = 10;
 
     private readonly Dictionary<string, (int Id, double Score)>.AlternateLookup<ReadOnlySpan<char>> _pieces;
-    private readonly (string Text, int Id)[] _marks;
+    private readonly SpecialTokens _marks;
     private readonly CharacterMap _map;
     private readonly int _longestPiece, _unknown, _end;
     private readonly double _unknownScore;
@@ -45,7 +45,7 @@ public sealed class SentencePieceTokenizer : ITextTokenizer
         }
 
         _pieces = pieces.GetAlternateLookup<ReadOnlySpan<char>>();
-        _marks = [.. marks];
+        _marks = new(marks);
         _longestPiece = pieces.Keys.DefaultIfEmpty(string.Empty).Max(piece => piece.Length);
         _unknownScore = model.Pieces.Min(piece => piece.Score) - UnknownPenalty;
         _unknown = Mark("<unk>");
@@ -80,37 +80,16 @@ public sealed class SentencePieceTokenizer : ITextTokenizer
     public TokenIds Encode(string text)
     {
         var ids = new List<int>();
-        for (int at = 0; at < text.Length;)
+        foreach (var (plain, mark) in _marks.Split(text))
         {
-            var (start, mark) = NextMark(text, at);
-            AddPlain(text[at..start], ids);
-            if (mark is var (token, id))
+            AddPlain(plain, ids);
+            if (mark is var (_, id))
             {
                 ids.Add(id);
-                start += token.Length;
             }
-
-            at = start;
         }
 
         return new([.. ids.Take(MaxLength - 1), _end], ids.Count > MaxLength - 1);
-    }
-
-    private (int Start, (string Text, int Id)? Mark) NextMark(string text, int from)
-    {
-        (int Start, (string, int)? Mark) first = (text.Length, null);
-        if (text.IndexOf('<', from) < 0)
-        {
-            return first;
-        }
-
-        foreach (var mark in _marks)
-        {
-            int start = text.IndexOf(mark.Text, from, StringComparison.Ordinal);
-            first = start >= 0 && start < first.Start ? (start, mark) : first;
-        }
-
-        return first;
     }
 
     private void AddPlain(string text, List<int> ids)
@@ -182,6 +161,6 @@ public sealed class SentencePieceTokenizer : ITextTokenizer
 
     private static int Step(string word, int at) => char.IsHighSurrogate(word[at]) && at + 1 < word.Length ? 2 : 1;
 
-    private int Mark(string text) => _marks.Where(mark => mark.Text == text).Select(mark => (int?)mark.Id).FirstOrDefault()
+    private int Mark(string text) => _marks.Find(text)
         ?? throw new InvalidDataException($"it lacks the mark {text}, so that it is not T5's");
 }
