@@ -33,7 +33,7 @@ internal sealed class MelSet : IDisposable
     /// <param name="cancel">Looked at before every clip.</param>
     public static MelSet Load(string data, string split, string cache, MelConfig config, int frames, int most, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
     {
-        var rows = Some(TrainingRow.ReadTable(data, split).Where(row => row.Audio is not null).ToList(), most);
+        var rows = Evenly.Some(TrainingRow.ReadTable(data, split).Where(row => row.Audio is not null).ToList(), most);
         string name = rows.Count == most ? $"mel-{split}-{most}.safetensors" : $"mel-{split}.safetensors";
         string[] files = [.. rows.Select(row => Path.Combine(data, split, row.Audio!))];
         string from = string.Join('\n', files.Select(TensorCache.Describe).Prepend($"{config with { Mean = 0, Deviation = 1 }} {frames}"));
@@ -46,9 +46,6 @@ internal sealed class MelSet : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _mels.Dispose();
-
-    private static List<TrainingRow> Some(List<TrainingRow> rows, int most) =>
-        rows.Count <= most ? rows : [.. Enumerable.Range(0, most).Select(i => rows[(int)((long)i * rows.Count / most)])];
 
     private static Tensor Compute(string[] files, MelConfig config, int frames, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
     {

@@ -12,7 +12,7 @@ internal static class ConditionMeasurement
     public static ConditionComparison Measure(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int clips, WorkerPool pool)
     {
         int count = Math.Min(clips, data.Count);
-        int[] rows = [.. Enumerable.Range(0, count).Select(i => (int)((long)i * data.Count / count))];
+        int[] rows = [.. Enumerable.Range(0, count).Select(i => Evenly.Place(i, count, data.Count))];
         var losses = ConditionComparison.Conditions.ToDictionary(condition => condition, _ => new double[count]);
         pool.ShareInChunks(count, 4 * pool.Count, i =>
         {

@@ -76,7 +76,7 @@ internal sealed class ImageVaeStage : ITrainingStage
     public void Export(string modelFolder, WorkerPool pool)
     {
         int count = Math.Min(_train.Count, LatentsForScale);
-        double scale = AutoencoderObjective.ScalingFactor(_network, count, i => _train.Get((int)((long)i * _train.Count / count)).unsqueeze(0), pool);
+        double scale = AutoencoderObjective.ScalingFactor(_network, count, i => _train.Get(Evenly.Place(i, count, _train.Count)).unsqueeze(0), pool);
         ModelParts.Write(
             modelFolder, "image_vae", (_settings.Network with { ScalingFactor = scale, SampleSize = _settings.Side }).WithBlockTypes(), _network, ("diffusers", "AutoencoderKL"));
         ModelParts.ChangeDefaults(modelFolder, defaults => defaults with { PictureWidth = _settings.Side, PictureHeight = _settings.Side });

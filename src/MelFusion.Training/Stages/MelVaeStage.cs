@@ -74,7 +74,7 @@ internal sealed class MelVaeStage : ITrainingStage
     {
         int count = Math.Min(_train.Count, LatentsForScale);
         double scale = AutoencoderObjective.ScalingFactor(
-            _network, count, i => Normalise(_train.Get((int)((long)i * _train.Count / count), 0, _train.Frames)).unsqueeze(0), pool);
+            _network, count, i => Normalise(_train.Get(Evenly.Place(i, count, _train.Count), 0, _train.Frames)).unsqueeze(0), pool);
         ModelParts.Write(modelFolder, "vae", (_settings.Network with { ScalingFactor = scale }).WithBlockTypes(), _network, ("diffusers", "AutoencoderKL"));
         ModelParts.WriteConfig(modelFolder, "mel", "config.json", _settings.Mel);
         ModelParts.ChangeDefaults(modelFolder, defaults => defaults with { MelFrames = _settings.MelFrames });

@@ -96,12 +96,12 @@ internal sealed class MusicLdmStage : ITrainingStage
         {
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
-            var row = _validation.Rows[(int)((long)i * _validation.Count / count)];
+            var row = _validation.Rows[Evenly.Place(i, count, _validation.Count)];
             using var generator = StepRandom.Generator(0, -4, i);
             var z = LdmNetworks.Sample(
                 _model.Schedule, SamplingSteps, randn([1, .. _validation.Latents.Shape], generator: generator),
                 (latent, t) => _model.Objective.Predict(latent, t, [row.Captions[0]], [_validation.Trajectories.At(row.Images[0], t.item<long>())], _model.Texts));
-            strips[2 * i] = Decode(_validation.Latents.Mean((int)((long)i * _validation.Count / count)).unsqueeze(0));
+            strips[2 * i] = Decode(_validation.Latents.Mean(Evenly.Place(i, count, _validation.Count)).unsqueeze(0));
             strips[2 * i + 1] = Decode(z);
         });
         Planes.Draw(Path.Combine(folder.Samples, $"mel-{step:D6}.png"), strips);

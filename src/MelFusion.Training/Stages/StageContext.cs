@@ -22,13 +22,8 @@ internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunF
         MelSet.Load(Config.Data, split, Cache, mel, frames, most, Pool, (done, all) => Report($"reading the music ({split})", done, all), Cancel);
 
     /// <summary>The pictures of a split, at most so many, evenly chosen.</summary>
-    public PictureSet Pictures(string split, int side, int most = int.MaxValue)
-    {
-        var all = PictureSet.List(Config.Data, split);
-        int count = Math.Min(most, all.Count);
-        List<CaptionedPicture> chosen = [.. Enumerable.Range(0, count).Select(i => all[(int)((long)i * all.Count / count)])];
-        return PictureSet.Load(chosen, side, Pool, (done, of) => Report($"reading pictures ({split})", done, of), Cancel);
-    }
+    public PictureSet Pictures(string split, int side, int most = int.MaxValue) => PictureSet.Load(
+        Evenly.Some(PictureSet.List(Config.Data, split), most), side, Pool, (done, all) => Report($"reading pictures ({split})", done, all), Cancel);
 
     /// <summary>A trained autoencoder of the model folder, frozen.</summary>
     public AutoencoderKl Autoencoder(string part) =>
