@@ -60,8 +60,9 @@ internal sealed class DataBuildCommand : Command
             Tagger = settings.Tagger,
             Workers = settings.Workers,
         };
-        var report = CountView.Show(
-            _session.Output, show => new OpenMelBuilder(options, show).BuildAsync(_session.Cancellation).GetAwaiter().GetResult());
+        var report = CountView.Show<OpenMelProgress, OpenMelReport>(
+            _session.Output, value => (value.Stage, Words.Text($"{value.Stage}: {value.Done} of {value.Total}")),
+            show => new OpenMelBuilder(options, show).BuildAsync(_session.Cancellation).GetAwaiter().GetResult());
         foreach (var (split, rows) in report.Rows)
         {
             _session.Output.Say(Words.Text($"{split}: {rows.Count} clips"));

@@ -79,7 +79,9 @@ internal sealed class EvaluateCommand : Command
         {
             (EvaluationReport report, EvaluationDetails? details) = evaluator is null
                 ? (FolderEvaluation.Unavailable(request, NameOf(settings.Evaluator), reason), null)
-                : FileCountView.Show(console, progress => FolderEvaluation.Run(request, evaluator, progress, _session.Cancellation));
+                : CountView.Show<EvaluationProgress, (EvaluationReport, EvaluationDetails?)>(
+                    console, value => (value.Stage, Words.Text($"{value.Stage}: {value.Done} of {value.Count} files heard")),
+                    progress => FolderEvaluation.Run(request, evaluator, progress, _session.Cancellation));
             if (settings.Report is not null)
             {
                 ReportWriter.Write(settings.Report, report, request, details);

@@ -82,8 +82,6 @@ internal sealed class ModelsInspectCommand : Command
 /// <summary>Fetch a repository from the hub into the cache that Python's tools share; what is there already is not fetched again.</summary>
 internal sealed class ModelsPullCommand : Command
 {
-    private static readonly TimeSpan BetweenLines = TimeSpan.FromSeconds(10), BetweenFrames = TimeSpan.FromSeconds(0.2);
-
     private readonly Session _session;
     private readonly Argument<string> _repository = RepositoryArgument.Make();
     private readonly Option<string?> _revision = Setting.Text<ModelsHubSettings>(nameof(ModelsHubSettings.Revision), 255);
@@ -111,9 +109,9 @@ internal sealed class ModelsPullCommand : Command
     {
         var console = _session.ForPeople(settings.Json);
         using var client = new HubClient(HubSettings.FromEnvironment());
-        var snapshot = SlowLine.Show(console, BetweenFrames, BetweenLines, line => client.PullAsync(
+        var snapshot = CountView.Show<HubProgress, HubSnapshot>(console, value => ("pull", Shown(value)), progress => client.PullAsync(
             settings.Repository, settings.Revision ?? "main", settings.Include, settings.Exclude,
-            new Reports(value => line.Show("pull", Shown(value))), _session.Cancellation).GetAwaiter().GetResult());
+            progress, _session.Cancellation).GetAwaiter().GetResult());
         string where = snapshot.IsFromCache ? " (from the cache; the hub was not asked or not reached)" : string.Empty;
         console.Say(Words.Text($"{settings.Repository} at {snapshot.Commit}: {snapshot.Files.Count} files in {snapshot.Folder}{where}"));
         if (settings.Json)
@@ -141,11 +139,6 @@ internal sealed class ModelsPullCommand : Command
         Arity = ArgumentArity.OneOrMore,
         AllowMultipleArgumentsPerToken = false,
     };
-
-    private sealed class Reports(Action<HubProgress> report) : IProgress<HubProgress>
-    {
-        public void Report(HubProgress value) => report(value);
-    }
 }
 
 /// <summary>List the repositories in the cache.</summary>

@@ -1,4 +1,3 @@
-using MelFusion.Training.Data.Build;
 using Spectre.Console;
 
 namespace MelFusion.Cli.Output;
@@ -10,12 +9,19 @@ internal static class CountView
     private static readonly TimeSpan BetweenFrames = TimeSpan.FromSeconds(0.2);
 
     /// <summary>Does the work on the calling thread, and shows it.</summary>
-    public static T Show<T>(IAnsiConsole console, Func<IProgress<OpenMelProgress>, T> work) =>
-        SlowLine.Show(console, BetweenFrames, BetweenLines, line =>
-            work(new Reports(value => line.Show(value.Stage, Words.Text($"{value.Stage}: {value.Done} of {value.Total}")))));
+    /// <param name="console">Where to.</param>
+    /// <param name="line">What a report is about, and how it reads.</param>
+    /// <param name="work">The work.</param>
+    public static T Show<TProgress, T>(IAnsiConsole console, Func<TProgress, (string Topic, string Text)> line, Func<IProgress<TProgress>, T> work) =>
+        SlowLine.Show(console, BetweenFrames, BetweenLines, shown => work(new Reports<TProgress>(value =>
+        {
+            var (topic, text) = line(value);
+            shown.Show(topic, text);
+        })));
 
-    private sealed class Reports(Action<OpenMelProgress> report) : IProgress<OpenMelProgress>
+    // Progress<T> would show late, and on another thread.
+    private sealed class Reports<TProgress>(Action<TProgress> report) : IProgress<TProgress>
     {
-        public void Report(OpenMelProgress value) => report(value);
+        public void Report(TProgress value) => report(value);
     }
 }
