@@ -21,7 +21,7 @@ public sealed class AlgorithmTwoTests : IDisposable
     private readonly IDisposable _noGrad = no_grad();
     private readonly Fixture _fixture = Fixture.Open("algorithm-2");
     private readonly JsonElement _settings;
-    private readonly ConditionalUNet _image = LoadUNet("unet-image"), _music = LoadUNet("unet-music");
+    private readonly ConditionalUNet _image = FixtureNetworks.OpenUNet("unet-image"), _music = FixtureNetworks.OpenUNet("unet-music");
     private readonly PictureNetwork _network;
 
     public AlgorithmTwoTests()
@@ -139,13 +139,4 @@ public sealed class AlgorithmTwoTests : IDisposable
 
     private NoiseScheduleConfig Config(string name) =>
         ConfigFile.Parse<NoiseScheduleConfig>(_settings.GetProperty(name).GetRawText(), "settings.json");
-
-    private static ConditionalUNet LoadUNet(string name)
-    {
-        using var fixture = Fixture.Open(name);
-        var unet = new ConditionalUNet(ConfigFile.Read<UNetConfig>(fixture.File("config.json")), Placement.Cpu);
-        using var weights = Safetensors.Open(fixture.File("model.safetensors"));
-        unet.LoadFrom(weights);
-        return unet;
-    }
 }

@@ -30,7 +30,7 @@ public sealed class RoundTripTests : IDisposable
     [Fact]
     public void A_latent_goes_to_noise_and_back_as_in_the_reference()
     {
-        using var unet = LoadUNet();
+        using var unet = _image.OpenUNet();
         var (inverted, regenerated) = RoundTrip(unet, 50);
 
         inverted.ShouldMatch(_fixture["round_trip.inverted"], Tolerance);
@@ -41,7 +41,7 @@ public sealed class RoundTripTests : IDisposable
     [Fact]
     public void The_round_trip_of_a_smoother_network_has_the_references_error_at_every_number_of_steps()
     {
-        using var unet = LoadUNet();
+        using var unet = _image.OpenUNet();
         unet.get_parameter("conv_out.weight")!.mul_(0.1);
         unet.get_parameter("conv_out.bias")!.mul_(0.1);
         var expected = Errors().GetProperty("damped").EnumerateObject().ToList();
@@ -79,12 +79,4 @@ public sealed class RoundTripTests : IDisposable
 
     private System.Text.Json.JsonElement Settings() =>
         System.Text.Json.JsonDocument.Parse(ConfigFile.StandardNumbers(File.ReadAllText(_fixture.File("settings.json")))).RootElement;
-
-    private ConditionalUNet LoadUNet()
-    {
-        var unet = new ConditionalUNet(ConfigFile.Read<UNetConfig>(_image.File("config.json")), Placement.Cpu);
-        using var weights = Safetensors.Open(_image.File("model.safetensors"));
-        unet.LoadFrom(weights);
-        return unet;
-    }
 }

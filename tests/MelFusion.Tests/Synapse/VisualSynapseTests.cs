@@ -212,8 +212,8 @@ public class VisualSynapseTests
         public Reference(SynapseConfig config, bool load = true)
         {
             Io = Fixture.Open("synapse");
-            _image = Load("unet-image");
-            Music = Load("unet-music");
+            _image = FixtureNetworks.OpenUNet("unet-image");
+            Music = FixtureNetworks.OpenUNet("unet-music");
             Synapse = new(config, Music.Config, Placement.Cpu);
             VisualSynapse.RequireMatch(config, _image.Config, Music.Config);
             Mask = Io["music.mask"];
@@ -241,14 +241,5 @@ public class VisualSynapseTests
             Music.Forward(Io["music.sample"], Io["timestep"], Io["music.text"], Mask, tap, projected);
 
         public void Dispose() => Io.Dispose();
-
-        private static ConditionalUNet Load(string name)
-        {
-            using var fixture = Fixture.Open(name);
-            var unet = new ConditionalUNet(ConfigFile.Read<UNetConfig>(fixture.File("config.json")), Placement.Cpu);
-            using var weights = Safetensors.Open(fixture.File("model.safetensors"));
-            unet.LoadFrom(weights);
-            return unet;
-        }
     }
 }

@@ -24,7 +24,7 @@ public sealed class Algorithm1ParityTests : IDisposable
     private readonly DisposeScope _scope = NewDisposeScope();
     private readonly Fixture _fixture = Fixture.Open("algorithm-1");
     private readonly JsonElement _settings;
-    private readonly ConditionalUNet _image = Load("unet-image"), _music = Load("unet-music");
+    private readonly ConditionalUNet _image = FixtureNetworks.OpenUNet("unet-image"), _music = FixtureNetworks.OpenUNet("unet-music");
     private readonly VisualSynapse _synapse;
     private readonly List<NamedParameter> _logits, _theta;
 
@@ -162,13 +162,4 @@ public sealed class Algorithm1ParityTests : IDisposable
     private T[] Numbers<T>(string name) where T : unmanaged => _fixture[name].data<T>().ToArray();
 
     private static (double Rate, double Decay) Group(JsonElement group) => (group.GetProperty("lr").GetDouble(), group.GetProperty("weight_decay").GetDouble());
-
-    private static ConditionalUNet Load(string name)
-    {
-        using var fixture = Fixture.Open(name);
-        var unet = new ConditionalUNet(ConfigFile.Read<UNetConfig>(fixture.File("config.json")), Placement.Cpu);
-        using var weights = Safetensors.Open(fixture.File("model.safetensors"));
-        unet.LoadFrom(weights);
-        return unet;
-    }
 }
