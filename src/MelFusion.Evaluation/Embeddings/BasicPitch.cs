@@ -175,14 +175,8 @@ public sealed class BasicPitch : nn.Module
 
     /// <summary>Reads the network from a folder with config.json and model.safetensors.</summary>
     /// <exception cref="MelFusionException">A file is missing or does not fit.</exception>
-    public static BasicPitch Open(string folder, Placement place)
-    {
-        var network = new BasicPitch(ConfigFile.Read<BasicPitchConfig>(Path.Combine(folder, "config.json")), place);
-        using var weights = WeightsFile.Open(Path.Combine(folder, "model.safetensors"));
-        network.LoadFrom(weights);
-        network.eval();
-        return network;
-    }
+    public static BasicPitch Open(string folder, Placement place) =>
+        NetworkFolder.Open(folder, (BasicPitchConfig config) => new BasicPitch(config, place));
 
     /// <summary>The windows of a sound: it begins half an overlap into the first, and zeros fill the last.</summary>
     /// <param name="samples">The sound at the network's rate.</param>

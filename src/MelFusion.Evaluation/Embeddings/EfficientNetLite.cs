@@ -151,14 +151,8 @@ public sealed class EfficientNetLite : nn.Module
 
     /// <summary>Reads a network from a folder with config.json and model.safetensors.</summary>
     /// <exception cref="MelFusionException">A file is missing or does not fit.</exception>
-    public static EfficientNetLite Open(string folder, Placement place)
-    {
-        var network = new EfficientNetLite(ConfigFile.Read<EfficientNetLiteConfig>(Path.Combine(folder, "config.json")), place);
-        using var weights = WeightsFile.Open(Path.Combine(folder, "model.safetensors"));
-        network.LoadFrom(weights);
-        network.eval();
-        return network;
-    }
+    public static EfficientNetLite Open(string folder, Placement place) =>
+        NetworkFolder.Open(folder, (EfficientNetLiteConfig config) => new EfficientNetLite(config, place));
 
     /// <summary>The square from the middle of a picture at the network's size.</summary>
     public RgbPicture Fit(RgbPicture picture)

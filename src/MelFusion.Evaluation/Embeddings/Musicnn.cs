@@ -1,4 +1,3 @@
-using System.Text.Json;
 using MelFusion.Wave;
 using MelFusion.Weights;
 using TorchSharp;
@@ -120,15 +119,8 @@ public sealed class Musicnn : nn.Module
     /// <param name="folder">The folder.</param>
     /// <param name="place">Device and precision.</param>
     /// <exception cref="MelFusionException">A file is missing or does not fit.</exception>
-    public static Musicnn Open(string folder, Placement place)
-    {
-        var config = JsonSerializer.Deserialize<MusicnnConfig>(ReadConfig(Path.Combine(folder, "config.json")), SnakeCase) ?? new MusicnnConfig();
-        var network = new Musicnn(config, place);
-        using var weights = WeightsFile.Open(Path.Combine(folder, "model.safetensors"));
-        network.LoadFrom(weights);
-        network.eval();
-        return network;
-    }
+    public static Musicnn Open(string folder, Placement place) =>
+        NetworkFolder.Open(folder, (MusicnnConfig config) => new Musicnn(config, place));
 
     /// <summary>Log-mel patches (B, T, M) of a mono sound; the remainder at the end is dropped.</summary>
     /// <param name="samples">The sound.</param>
@@ -199,10 +191,6 @@ public sealed class Musicnn : nn.Module
             _lazyBands.Value.Dispose();
         }
     }
-
-    private static readonly JsonSerializerOptions SnakeCase = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
-
-    private static string ReadConfig(string path) => File.Exists(path) ? File.ReadAllText(path) : throw new MelFusionException($"{path} is missing; a tagger's folder holds config.json and model.safetensors.");
 
     // The middle layers see the map of (time, channel) as a picture of one channel.
     private Tensor Middle(int k, Tensor x) => _middle[k].Forward(x.transpose(1, 2).unsqueeze(1)).squeeze(3); // (B, 1, T, C) -> (B, 64, T)
