@@ -17,10 +17,10 @@ public sealed class ModelReconstruction(MelFusionModel model)
         var config = model.Mel.Config;
         float[] samples = Resampler.Resample(new Waveform([sound.ToMono()], sound.SampleRate), config.SampleRate).Channels[0];
         int cell = config.HopLength * model.Vae.Config.Factor;
-        Array.Resize(ref samples, Math.Max(1, (samples.Length + cell - 1) / cell) * cell);
-        var mel = model.Mel.Forward(torch.tensor(samples, device: model.Place.Device).unsqueeze(0)); // (1, M, T)
-        var (mean, _) = model.Vae.Encode(mel.transpose(1, 2).unsqueeze(1)); // (1, C, T / f, M / f)
-        var decoded = model.Vae.Decode(mean).squeeze(1).transpose(1, 2).contiguous(); // (1, M, T)
+        int frames = Math.Max(1, (samples.Length + cell - 1) / cell) * model.Vae.Config.Factor;
+        var mel = model.Mel.Forward(model.Mel.Prepare(torch.tensor(samples, device: model.Place.Device).unsqueeze(0), frames)); // (1, M, T)
+        var (mean, _) = model.Vae.Encode(model.Mel.Normalise(mel).transpose(1, 2).unsqueeze(1)); // (1, C, T / f, M / f)
+        var decoded = model.Mel.Denormalise(model.Vae.Decode(mean)).squeeze(1).transpose(1, 2).contiguous(); // (1, M, T)
         var waveform = model.Vocoder.Forward(decoded);
         waveform = waveform.narrow(1, 0, Math.Min(waveform.shape[1], decoded.shape[2] * config.HopLength));
         if (model.Folder.Defaults.Refine > 0)

@@ -63,7 +63,10 @@ public sealed record TrainingConfig
     /// <summary>The folder of caches (mels, latents), which runs on the same data may share; null: inside the run's folder.</summary>
     public string? Cache { get; init; }
 
-    /// <summary>A model folder whose trained part the weights start from; null: new weights.</summary>
+    /// <summary>
+    /// A model folder whose trained part the weights start from; null: new weights. Where the config file does not say otherwise, that part's
+    /// sizes, schedule, front end and synapse are taken from there too.
+    /// </summary>
     public string? StartFrom { get; init; }
 
     /// <summary>The seed of all chance.</summary>
@@ -175,6 +178,11 @@ public sealed record TrainingConfig
         var defaults = JsonSerializer.SerializeToNode(new TrainingConfig { Stage = default, Output = string.Empty }, Json)!.AsObject();
         defaults.Remove("stage");
         defaults.Remove("output");
+        if (stated["start_from"] is JsonValue start && start.TryGetValue(out string? folder))
+        {
+            Overlay(defaults, StartingPoint.Of(folder, Json));
+        }
+
         Overlay(defaults, stated);
         return defaults;
     }

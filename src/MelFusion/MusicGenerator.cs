@@ -99,8 +99,7 @@ public sealed class MusicGenerator(MelFusionModel model, TimeProvider? time = nu
     private Tensor DecodeMel(Tensor latent, CancellationToken cancellation)
     {
         using var scope = NewDisposeScope();
-        var config = model.Mel.Config;
-        var mel = (model.Vae.Decode(latent / model.Vae.Config.ScalingFactor, cancellation) * config.Deviation) + config.Mean; // (1, 1, T, M)
+        var mel = model.Mel.Denormalise(model.Vae.Decode(latent / model.Vae.Config.ScalingFactor, cancellation)); // (1, 1, T, M)
         return mel.squeeze(1).transpose(1, 2).contiguous().MoveToOuterDisposeScope();
     }
 }

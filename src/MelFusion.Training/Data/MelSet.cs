@@ -8,6 +8,8 @@ namespace MelFusion.Training.Data;
 /// <summary>The log-mels of a split in memory, fp16: (rows, frames, bands).</summary>
 internal sealed class MelSet : IDisposable
 {
+    private const int BeyondTheEnd = 64; // samples that resampling sees after the last one it gives
+
     private readonly Tensor _mels;
 
     private MelSet(IReadOnlyList<TrainingRow> rows, Tensor mels) => (Rows, _mels) = (rows, mels);
@@ -36,13 +38,16 @@ internal sealed class MelSet : IDisposable
         var rows = Evenly.Some(TrainingRow.ReadTable(data, split).Where(row => row.Audio is not null).ToList(), most);
         string name = rows.Count == most ? $"mel-{split}-{most}.safetensors" : $"mel-{split}.safetensors";
         string[] files = [.. rows.Select(row => Path.Combine(data, split, row.Audio!))];
-        string from = string.Join('\n', files.Select(TensorCache.Describe).Prepend($"{config with { Mean = 0, Deviation = 1 }} {frames}"));
+        string from = string.Join('\n', files.Select(TensorCache.Describe).Prepend($"{Describe(config with { Mean = 0, Deviation = 1 })} {frames}"));
         var tensors = TensorCache.Get(Path.Combine(cache, name), from, () => new() { ["mel"] = Compute(files, config, frames, pool, report, cancel) });
         return new(rows, tensors["mel"]);
     }
 
     /// <summary>A stretch of a clip: (frames, bands), fp32.</summary>
     public Tensor Get(int row, long firstFrame, long frames) => _mels[row].narrow(0, firstFrame, frames).to(ScalarType.Float32);
+
+    /// <summary>A front end as caches name it. A setting that came later is left out where it is at its default, so that older caches stay good.</summary>
+    public static string Describe(MelConfig config) => $"{config}".Replace(", Levelled = False", string.Empty, StringComparison.Ordinal);
 
     /// <inheritdoc/>
     public void Dispose() => _mels.Dispose();
@@ -57,23 +62,18 @@ internal sealed class MelSet : IDisposable
             cancel.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
-            mels[i].copy_(frontEnd.Forward(Samples(files[i], config, frames)).squeeze(0).transpose(0, 1)); // (T, M)
+            mels[i].copy_(frontEnd.Forward(frontEnd.Prepare(Samples(files[i], config, frames), frames)).squeeze(0).transpose(0, 1)); // (T, M)
             report?.Invoke(Interlocked.Increment(ref done), files.Length);
         });
         return mels;
     }
 
+    /// <summary>The beginning of a clip, (1, n), at the rate of the front end.</summary>
     private static Tensor Samples(string file, MelConfig config, int frames)
     {
-        var sound = WavFile.Read(file, 0, (long)frames * config.HopLength);
-        if (sound.SampleRate != config.SampleRate)
-        {
-            throw new MelFusionException($"{file}: {sound.SampleRate} Hz where the model hears {config.SampleRate}; build the data again at that rate.");
-        }
-
-        float[] samples = new float[frames * config.HopLength];
-        float[] mono = sound.ToMono();
-        Array.Copy(mono, samples, Math.Min(mono.Length, samples.Length));
-        return tensor(samples).unsqueeze(0);
+        int rate = WavFile.ReadInfo(file).SampleRate;
+        long wanted = (long)frames * config.HopLength;
+        var sound = WavFile.Read(file, 0, rate == config.SampleRate ? wanted : (wanted * rate / config.SampleRate) + BeyondTheEnd);
+        return tensor(Resampler.Resample(new Waveform([sound.ToMono()], rate), config.SampleRate).Channels[0]).unsqueeze(0);
     }
 }

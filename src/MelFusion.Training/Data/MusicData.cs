@@ -1,3 +1,4 @@
+using MelFusion.Image;
 using MelFusion.Inversion;
 using MelFusion.Training.Engine;
 using MelFusion.Training.Stages;
@@ -32,7 +33,7 @@ internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Late
 
         var latents = LatentSet.Load(
             Path.Combine(context.Cache, $"music-latents-{split}.safetensors"),
-            $"{ModelParts.Describe(model, "vae")} {mel} {context.Config.Precision} {mels.Frames}\n{string.Join('\n', rows.Select(row => row.Id))}",
+            $"{ModelParts.Describe(model, "vae")} {MelSet.Describe(mel)} {context.Config.Precision} {mels.Frames}\n{string.Join('\n', rows.Select(row => row.Id))}",
             vae, () => { }, mels.Count, i => ((mels.Get(i, 0, mels.Frames) - mel.Mean) / mel.Deviation).unsqueeze(0),
             context.Config.Dtype, context.Pool, (done, all) => context.Report($"encoding the music ({split})", done, all), context.Cancel);
         return new(rows, latents, LoadTrajectories(split, context, settings, rows, picture));
@@ -49,13 +50,15 @@ internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Late
     {
         string model = context.Config.Model, data = context.Config.Data;
         List<string> names = [.. rows.SelectMany(row => row.Images).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)];
-        int side = ModelParts.ReadDefaults(model).PictureWidth;
+        var defaults = ModelParts.ReadDefaults(model);
+        var size = new PictureSize(defaults.PictureWidth, defaults.PictureHeight);
+        string shown = size.Width == size.Height ? $"{size.Width}" : $"{size}";
         using var vae = context.Autoencoder("image_vae");
-        string from = $"{ModelParts.Describe(model, "image_vae")} {ModelParts.Describe(model, "image_unet")} {side} {context.Config.Precision}";
+        string from = $"{ModelParts.Describe(model, "image_vae")} {ModelParts.Describe(model, "image_unet")} {shown} {context.Config.Precision}";
         return TrajectorySet.Load(
-            Path.Combine(context.Cache, $"trajectories-{split}.safetensors"), from, names, picture, name => Encode(vae, Path.Combine(data, split, name), side),
+            Path.Combine(context.Cache, $"trajectories-{split}.safetensors"), from, names, picture, name => Encode(vae, Path.Combine(data, split, name), size),
             settings.InversionSteps, settings.KeyValueSource, context.Pool, (done, all) => context.Report($"inverting pictures ({split})", done, all), context.Cancel);
     }
 
-    private static torch.Tensor Encode(AutoencoderKl vae, string file, int side) => vae.Encode(PictureSet.Read(file, side)).Mean[0] * vae.Config.ScalingFactor;
+    private static torch.Tensor Encode(AutoencoderKl vae, string file, PictureSize size) => vae.Encode(PictureSet.Read(file, size)).Mean[0] * vae.Config.ScalingFactor;
 }

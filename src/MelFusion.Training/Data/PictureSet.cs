@@ -56,7 +56,7 @@ internal sealed class PictureSet : IDisposable
         {
             cancel.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
-            pixels[i].copy_(((Read(pictures[i].File, side)[0] + 1) * 127.5).round());
+            pixels[i].copy_(((Read(pictures[i].File, new(side, side))[0] + 1) * 127.5).round());
             report?.Invoke(Interlocked.Increment(ref done), pictures.Count);
         });
         return new(pictures, pixels);
@@ -94,6 +94,6 @@ internal sealed class PictureSet : IDisposable
         }
     }
 
-    /// <summary>A picture file as training and sampling both see it: (1, 3, side, side) in [-1, 1].</summary>
-    public static Tensor Read(string file, int side) => ImageReader.Read(ImageReader.ReadFile(file), side, side, name: file);
+    /// <summary>A picture file as training and sampling both see it: (1, 3, height, width) in [-1, 1].</summary>
+    public static Tensor Read(string file, PictureSize size) => ImageReader.Read(ImageReader.ReadFile(file), size.Width, size.Height, name: file);
 }

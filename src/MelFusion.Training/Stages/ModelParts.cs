@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using MelFusion.Vae;
 using MelFusion.Weights;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -63,6 +64,9 @@ internal static class ModelParts
     /// <summary>Reads a part's config.</summary>
     public static T ReadConfig<T>(string model, string part, string file = "config.json") where T : class =>
         ConfigFile.Read<T>(Require(model, part, file));
+
+    /// <summary>Reads an autoencoder's config, in any form in which they are published.</summary>
+    public static AutoencoderKlConfig ReadVaeConfig(string model, string part) => AutoencoderKlConfig.Read(Require(model, part, "config.json"));
 
     /// <summary>Fills a network from a part's weights.</summary>
     public static TNetwork Load<TNetwork>(string model, string part, TNetwork network) where TNetwork : nn.Module

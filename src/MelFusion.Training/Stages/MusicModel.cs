@@ -68,10 +68,9 @@ internal sealed class MusicModel : IDisposable
     /// <param name="draw">Sample i as training would draw it.</param>
     public void PrepareSynapse(string? startFrom, Func<int, MusicSample> draw)
     {
-        if (startFrom is not null)
+        if (startFrom is not null && ModelFolder.OpenParts(startFrom).TakesPictures)
         {
-            using var file = Safetensors.Open(Path.Combine(startFrom, "synapse", "model.safetensors"));
-            Synapse.LoadFrom(file);
+            ModelFolder.OpenParts(startFrom, "synapse").Load("synapse", Synapse);
         }
         else if (Synapse.Config.KeyValueNormalisation == KeyValueNormalisation.Standardise)
         {

@@ -27,7 +27,7 @@ internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunF
 
     /// <summary>A trained autoencoder of the model folder, frozen.</summary>
     public AutoencoderKl Autoencoder(string part) =>
-        ModelParts.LoadFrozen(Config.Model, part, new AutoencoderKl(ModelParts.ReadConfig<AutoencoderKlConfig>(Config.Model, part), Placement.Cpu));
+        ModelParts.LoadFrozen(Config.Model, part, new AutoencoderKl(ModelParts.ReadVaeConfig(Config.Model, part), Placement.Cpu));
 
     /// <summary>The latents of all pictures of a split; the pictures themselves are read only where the cache has no latents of them.</summary>
     public (IReadOnlyList<CaptionedPicture> Pictures, LatentSet Latents) PictureLatents(string split, AutoencoderKl vae, int side)

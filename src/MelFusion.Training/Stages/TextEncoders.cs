@@ -1,8 +1,6 @@
 using MelFusion.Text;
 using MelFusion.Training.Data;
 using MelFusion.Weights;
-using TorchSharp;
-using static TorchSharp.torch;
 
 namespace MelFusion.Training.Stages;
 
@@ -13,24 +11,12 @@ internal static class TextEncoders
     public static TextSet Encode(string model, string cache, IEnumerable<string> texts, Action<int, int>? report)
     {
         string weights = Path.Combine(model, "text_encoder", "model.safetensors");
-        using var encoder = new Lazily(() => Open(model));
+        using var encoder = new Lazily(() => TextEncoder.Open(ModelFolder.OpenParts(model, "text_encoder", "tokenizer"), Placement.Cpu));
         return new(cache, TensorCache.Describe(weights), texts, few =>
         {
             var states = encoder.Value.Encode(few);
             return (states.States, states.Mask);
         }, report);
-    }
-
-    private static TextEncoder Open(string model)
-    {
-        var config = ModelParts.ReadConfig<MiniLmConfig>(model, "text_encoder");
-        config.Validate();
-        var tokenizer = WordPieceTokenizer.Open(Path.Combine(model, "tokenizer", "vocab.txt"));
-        var network = new MiniLm(config, Placement.Cpu);
-        using var file = Safetensors.Open(Path.Combine(model, "text_encoder", "model.safetensors"));
-        network.LoadFrom(file);
-        network.eval();
-        return new(tokenizer, network, config.HiddenSize, CPU);
     }
 
     private sealed class Lazily(Func<TextEncoder> open) : IDisposable

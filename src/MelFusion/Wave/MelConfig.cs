@@ -61,6 +61,9 @@ public sealed record MelConfig
     /// <summary>What a log-mel less its mean is divided by before the model's VAE, and multiplied by after it; 1 for TANGO.</summary>
     public double Deviation { get; init; } = 1;
 
+    /// <summary>Whether a waveform is levelled before its mel where it is learned from or rebuilt, as AudioLDM and TANGO do (<see cref="TangoWaveform"/>).</summary>
+    public bool Levelled { get; init; }
+
     /// <summary>The front end of HiFi-GAN's universal model at 22.05 kHz, and of melfusion-mini: the defaults.</summary>
     [JsonIgnore]
     public static MelConfig HifiGanUniversal { get; } = new();
@@ -69,7 +72,7 @@ public sealed record MelConfig
     [JsonIgnore]
     public static MelConfig Tango { get; } = new()
     {
-        SampleRate = 16000, HopLength = 160, NMels = 64, Padding = 512, MagnitudeEpsilon = 0,
+        SampleRate = 16000, HopLength = 160, NMels = 64, Padding = 512, MagnitudeEpsilon = 0, Levelled = true,
     };
 
     /// <summary>The transform underneath.</summary>

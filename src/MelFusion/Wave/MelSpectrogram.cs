@@ -26,6 +26,21 @@ public sealed class MelSpectrogram : IDisposable
     /// <summary>The shortest signal that can be transformed, in samples: the ends are mirrored.</summary>
     public int ShortestSignal => Math.Max(Config.HopLength, Config.Padding + 1);
 
+    /// <summary>Waveforms (B, n) as models learn from them: levelled where the front end says so, and as long as so many frames, cut or followed by silence.</summary>
+    public Tensor Prepare(Tensor waveform, int frames)
+    {
+        long samples = (long)frames * Config.HopLength;
+        return Config.Levelled ? TangoWaveform.Normalise(waveform, samples)
+            : waveform.shape[1] >= samples ? waveform.narrow(1, 0, samples)
+            : nn.functional.pad(waveform, [0, samples - waveform.shape[1]]);
+    }
+
+    /// <summary>A log-mel as a model's VAE reads it: (x - mean) / deviation.</summary>
+    public Tensor Normalise(Tensor mel) => (mel - Config.Mean) / Config.Deviation;
+
+    /// <summary>The log-mel that a model's VAE means.</summary>
+    public Tensor Denormalise(Tensor mel) => (mel * Config.Deviation) + Config.Mean;
+
     /// <summary>Log-mel (B, M, T) of waveforms (B, n), full scale at 1.</summary>
     public Tensor Forward(Tensor waveform)
     {

@@ -174,7 +174,7 @@ public sealed class ModelAssembler
     private void AudioVae(TangoFolder tango)
     {
         _say("The mel autoencoder and the vocoder");
-        var audio = _request.Vae is null ? AudioParts.OfTango(tango) : AudioParts.OfAudioLdm(_request.Vae, _cache);
+        var audio = _request.Vae is null ? AudioParts.OfTango(tango) : AudioParts.OfAudioLdm(_request.Vae, _cache, tango.Mel);
         ConfigFile.Write(Path.Combine(NewPart("vae"), "config.json"), audio.Vae);
         ConfigFile.Write(Path.Combine(NewPart("vocoder"), "config.json"), audio.Vocoder);
         using (var file = WeightsFile.Open(audio.VaeFile))

@@ -138,30 +138,48 @@ internal sealed record AudioParts(SourceFolder Source, AutoencoderKlConfig Vae, 
         var source = tango.Source;
         string file = source.Find("pytorch_model_vae.bin") ?? source.Find("pytorch_model_vae.safetensors") ?? throw new MelFusionException(
             $"{source.Path}: 'pytorch_model_vae.bin' is missing; copy it and vae_config.json from declare-lab/tango, or take an AudioLDM release with --vae.");
-        string config = source.Require("vae_config.json");
-        var vae = AutoencoderKlConfig.Read(config);
-        var (scale, vocoder) = ConfigFile.Read<VaeConfig>(config) is var stated ? (stated.ScaleFactor ?? AutoencoderKlConfig.AudioLdm.ScalingFactor, stated.Vocoder) : default;
-        return new(
-            source, vae with { ScalingFactor = scale },
-            (vocoder ?? new()).Over(HifiGanConfig.AudioLdm) with { ModelInDim = tango.Mel.NMels, SamplingRate = tango.Mel.SampleRate },
-            file, file, true);
+        return OfOriginal(source, file, source.Require("vae_config.json"), tango.Mel);
     }
 
-    /// <summary>A release of AudioLDM: diffusers' folders, or the original file with everything in it.</summary>
-    public static AudioParts OfAudioLdm(string name, HubCache cache)
+    /// <summary>
+    /// A release of AudioLDM: diffusers' folders, or the original file with everything in it. The published files all have one size; where a
+    /// vae_config.json lies beside the file, it states another.
+    /// </summary>
+    public static AudioParts OfAudioLdm(string name, HubCache cache, MelConfig mel)
     {
         if (File.Exists(name))
         {
-            using var scale = WeightsFile.Open(name);
-            var vae = AutoencoderKlConfig.AudioLdm with { ScalingFactor = scale.Contains("scale_factor") ? ReadScale(scale) : AutoencoderKlConfig.AudioLdm.ScalingFactor };
             var folder = SourceFolder.Locate(Path.GetDirectoryName(Path.GetFullPath(name))!, cache);
-            return new(folder, vae, HifiGanConfig.AudioLdm, name, name, true);
+            var parts = OfOriginal(folder, name, folder.Find("vae_config.json"), mel);
+            using var file = WeightsFile.Open(name);
+            RequirePublishedSize(folder, file);
+            return file.Contains("scale_factor") ? parts with { Vae = parts.Vae with { ScalingFactor = ReadScale(file) } } : parts;
         }
 
         var source = SourceFolder.Locate(name, cache);
         return new(
             source, AutoencoderKlConfig.Read(source.Require("vae/config.json")), ConfigFile.Read<HifiGanConfig>(source.Require("vocoder/config.json")),
             source.Weights("vae"), source.Weights("vocoder"), false);
+    }
+
+    /// <summary>Sizes come from TANGO's vae_config.json; null: those of every published release.</summary>
+    private static AudioParts OfOriginal(SourceFolder source, string file, string? config, MelConfig mel)
+    {
+        var vae = config is null ? AutoencoderKlConfig.AudioLdm : AutoencoderKlConfig.Read(config);
+        var stated = config is null ? new() : ConfigFile.Read<VaeConfig>(config);
+        return new(
+            source, vae with { ScalingFactor = stated.ScaleFactor ?? AutoencoderKlConfig.AudioLdm.ScalingFactor },
+            (stated.Vocoder ?? new()).Over(HifiGanConfig.AudioLdm) with { ModelInDim = mel.NMels, SamplingRate = mel.SampleRate }, file, file, true);
+    }
+
+    private static void RequirePublishedSize(SourceFolder source, WeightsFile file)
+    {
+        const string First = "first_stage_model.encoder.conv_in.weight";
+        if (source.Find("vae_config.json") is null && file.Find(First) is { } entry && entry.Shape[0] != AutoencoderKlConfig.AudioLdm.BlockOutChannels[0])
+        {
+            throw new MelFusionException(
+                $"{file.Path}: its autoencoder begins with {entry.Shape[0]} channels where AudioLDM's releases have {AutoencoderKlConfig.AudioLdm.BlockOutChannels[0]}; put its vae_config.json beside it.");
+        }
     }
 
     private static double ReadScale(WeightsFile file)

@@ -136,6 +136,39 @@ public sealed class ModelAssemblerTests : IDisposable
     }
 
     [Fact]
+    public void The_original_checkpoint_of_a_release_gives_autoencoder_scale_and_vocoder_too()
+    {
+        using var scope = NewDisposeScope();
+        const float Scale = 0.75f;
+        var tensors = new Dictionary<string, Tensor>
+        {
+            ["scale_factor"] = torch.tensor(Scale), ["betas"] = torch.zeros(5), ["model.diffusion_model.out.2.weight"] = torch.zeros(2, 3),
+            ["cond_stage_model.logit_scale_a"] = torch.ones(1), ["first_stage_model.loss.logvar"] = torch.zeros(1),
+        };
+        using (var theirs = WeightsFile.Open(_fixture.File("tango/pytorch_model_vae.bin")))
+        {
+            foreach (var entry in theirs.Tensors)
+            {
+                tensors["first_stage_model." + entry.Key] = theirs.Read(entry.Key, ScalarType.Float32);
+            }
+        }
+
+        string release = _temporary.File("audioldm-tiny"), checkpoint = Path.Combine(release, "audioldm-tiny.ckpt");
+        Directory.CreateDirectory(release);
+        LightningCheckpoint.Write(checkpoint, tensors);
+
+        Should.Throw<MelFusionException>(() => Assemble(Request() with { Vae = checkpoint })).Message.ShouldContain("vae_config.json");
+        File.Copy(_fixture.File("tango/vae_config.json"), Path.Combine(release, "vae_config.json"));
+        var model = Assemble(Request() with { Vae = checkpoint }).Folder;
+        var tango = Assemble(Request() with { Output = _temporary.File("tango-alone") }).Folder;
+
+        model.Config<AutoencoderKlConfig>("vae").ScalingFactor.ShouldBe(Scale);
+        File.ReadAllBytes(model.FileOf("vae", "diffusion_pytorch_model.safetensors")).ShouldBe(File.ReadAllBytes(tango.FileOf("vae", "diffusion_pytorch_model.safetensors")));
+        File.ReadAllBytes(model.FileOf("vocoder", "model.safetensors")).ShouldBe(File.ReadAllBytes(tango.FileOf("vocoder", "model.safetensors")));
+        PartLicence.Read(model, model.Defaults).Single(part => part.Part == "vocoder").Source.ShouldBe("audioldm-tiny");
+    }
+
+    [Fact]
     public void Alphas_of_the_authors_checkpoints_are_read_by_their_code_s_rule()
     {
         using var scope = NewDisposeScope();
