@@ -30,16 +30,12 @@ internal static class Documentation
         }
     }
 
-    /// <summary>Every summary of this assembly, on one line each.</summary>
-    public static IReadOnlyDictionary<string, string> Read()
-    {
-        string path = Path.Combine(AppContext.BaseDirectory, typeof(Documentation).Assembly.GetName().Name + ".xml");
-        return !File.Exists(path)
-            ? new Dictionary<string, string>()
-            : XDocument.Load(path).Descendants("member")
-                .Where(member => member.Element("summary") is not null)
-                .ToDictionary(member => (string)member.Attribute("name")!, member => OneLine(member.Element("summary")!));
-    }
+    /// <summary>Every summary of this assembly and of the library, on one line each.</summary>
+    public static IReadOnlyDictionary<string, string> Read() => new[] { typeof(Documentation), typeof(MusicRequest) }
+        .Select(type => Path.Combine(AppContext.BaseDirectory, type.Assembly.GetName().Name + ".xml")).Where(File.Exists)
+        .SelectMany(path => XDocument.Load(path).Descendants("member"))
+        .Where(member => member.Element("summary") is not null)
+        .ToDictionary(member => (string)member.Attribute("name")!, member => OneLine(member.Element("summary")!));
 
     private static string OneLine(XElement summary) => string.Join(' ', summary.Value.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
 }

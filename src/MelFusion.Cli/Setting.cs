@@ -7,7 +7,7 @@ using MelFusion.Image;
 namespace MelFusion.Cli;
 
 /// <summary>
-/// Options of settings types: a property's name in kebab case, its documentation as help, and a check whose sentence says what is
+/// Options of settings types: a property's name in kebab case (or a shorter one), its documentation as help, and a check whose sentence says what is
 /// allowed. Numbers are read the same in every country.
 /// </summary>
 internal static class Setting
@@ -17,8 +17,8 @@ internal static class Setting
         Make<TSettings, string?>(property, helpName, text => string.IsNullOrWhiteSpace(text) ? new(null, "is empty; name a " + helpName) : new(text));
 
     /// <summary>A text of a person; must not be empty, nor longer than a model takes.</summary>
-    public static Option<string?> Text<TSettings>(string property, int longest) =>
-        Make<TSettings, string?>(property, "text", text =>
+    public static Option<string?> Text<TSettings>(string property, int longest, string? name = null) =>
+        Make<TSettings, string?>(property, "text", name: name, parse: text =>
             string.IsNullOrWhiteSpace(text) ? new(null, "is empty; write something, or leave it out")
             : text.Length > longest ? new(null, $"has {text.Length} characters; {longest} are the most")
             : new(text));
@@ -38,7 +38,7 @@ internal static class Setting
                 : new(null, string.Create(CultureInfo.InvariantCulture, $"must be a number from {least} to {most}, not '{Shown(text)}'")));
 
     /// <summary>The size of a picture.</summary>
-    public static Option<PictureSize?> Size<TSettings>(string property) => Make<TSettings, PictureSize?>(property, "WxH", text =>
+    public static Option<PictureSize?> Size<TSettings>(string property, string? name = null) => Make<TSettings, PictureSize?>(property, "WxH", name: name, parse: text =>
         PictureSize.TryParse(text, out var size)
             ? new(size)
             : new(null, $"must be WIDTHxHEIGHT of {PictureSize.Least} to {PictureSize.Most} pixels each, such as 512x512, not '{Shown(text)}'"));
@@ -71,9 +71,9 @@ internal static class Setting
         return argument;
     }
 
-    private static Option<T> Make<TSettings, T>(string property, string helpName, Func<string, Parsed<T>> parse)
+    private static Option<T> Make<TSettings, T>(string property, string helpName, Func<string, Parsed<T>> parse, string? name = null)
     {
-        string name = NameOf(property);
+        name ??= NameOf(property);
         return new Option<T>(name)
         {
             HelpName = helpName,

@@ -8,7 +8,8 @@ namespace MelFusion;
 /// <param name="Picture">The picture's file; null where none takes part.</param>
 /// <param name="LatentShape">Of one clip's latent: (C, T / f, M / f).</param>
 /// <param name="Samples">Samples to keep; null: all there are.</param>
-internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Picture, long[] LatentShape, int? Samples)
+/// <param name="Seeds">The clips' own seeds.</param>
+internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Picture, long[] LatentShape, int? Samples, IReadOnlyList<long> Seeds)
 {
     /// <summary>Whether the unconditional branch is computed.</summary>
     public bool IsGuided => Recipe.Guidance > 1;
@@ -53,7 +54,8 @@ internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Pictu
         }.OnThisMachine();
         var (frames, samples) = Length(request.Duration, model);
         int factor = model.Vae.Config.Factor;
-        return new(recipe, picture, [model.Vae.Config.LatentChannels, frames / factor, model.Mel.Config.NMels / factor], samples);
+        long[] latent = [model.Vae.Config.LatentChannels, frames / factor, model.Mel.Config.NMels / factor];
+        return new(recipe, picture, latent, samples, request.Seeds ?? [.. Enumerable.Range(0, request.Candidates).Select(place => request.Seed + place)]);
     }
 
     /// <summary>Starts the clock of this generation. The weights of the stages are what melfusion-mini takes on two cores.</summary>
@@ -72,8 +74,8 @@ internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Pictu
         return new(progress, work, time);
     }
 
-    /// <summary>The recipe of a clip of the batch.</summary>
-    public Recipe RecipeOf(int candidate) => Recipe with { Candidate = candidate };
+    /// <summary>The recipe of a clip of the batch. What its neighbours were made of does not touch its bits, so that a batch of consecutive seeds around its own makes it again.</summary>
+    public Recipe RecipeOf(int candidate) => Recipe with { Candidate = candidate, Seed = Seeds[candidate] - candidate };
 
     // A shorter clip is generated in whole cells of the coarsest level of VAE and UNet, then cut to the sample.
     private static (int Frames, int? Samples) Length(double? duration, MelFusionModel model)

@@ -12,15 +12,14 @@ internal sealed class MelToWave(MelFusionModel model)
 
     /// <summary>Log-mel (1, M, T) to the waveform (1, samples).</summary>
     /// <param name="mel">The mel.</param>
-    /// <param name="recipe">Which vocoder, how much refinement.</param>
-    /// <param name="candidate">Place in the batch: Griffin-Lim's first phases are drawn with this clip's seed.</param>
+    /// <param name="recipe">Which vocoder, how much refinement, and the clip's seed, which draws Griffin-Lim's first phases.</param>
     /// <param name="cancellation">Looked at before every chunk and round.</param>
-    public Tensor Forward(Tensor mel, Recipe recipe, int candidate, CancellationToken cancellation)
+    public Tensor Forward(Tensor mel, Recipe recipe, CancellationToken cancellation)
     {
         using var scope = NewDisposeScope();
         var waveform = recipe.Vocoder == VocoderKind.HifiGan
             ? model.Vocoder.Forward(mel, cancellation: cancellation)
-            : WithoutNetwork(mel, recipe.Seed + candidate, cancellation);
+            : WithoutNetwork(mel, recipe.Seed + recipe.Candidate, cancellation);
         if (recipe.Refine > 0)
         {
             long samples = Math.Min(waveform.shape[1], mel.shape[2] * model.Mel.Config.HopLength);

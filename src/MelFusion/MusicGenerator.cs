@@ -36,7 +36,7 @@ public sealed class MusicGenerator(MelFusionModel model, TimeProvider? time = nu
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var recipe = plan.Recipe;
-        using var chance = new SeededNoise(recipe.Seed, recipe.Candidates, plan.LatentShape, model.Place.Device);
+        using var chance = new SeededNoise(plan.Seeds, plan.LatentShape, model.Place.Device);
 
         var sampler = Samplers.Create(recipe.Sampler, model.Schedule, recipe.Steps);
         using var picture = plan.Picture is { } file ? Invert(file, plan, sampler, clock, cancellation) : null;
@@ -88,7 +88,7 @@ public sealed class MusicGenerator(MelFusionModel model, TimeProvider? time = nu
             cancellation.ThrowIfCancellationRequested();
             var mel = DecodeMel(latent.narrow(0, candidate, 1), cancellation); // (1, M, T)
             done((2 * candidate) + 1);
-            var waveform = new MelToWave(model).Forward(mel, plan.Recipe, candidate, cancellation);
+            var waveform = new MelToWave(model).Forward(mel, plan.RecipeOf(candidate), cancellation);
             done((2 * candidate) + 2);
             return waveform.MoveToOuterDisposeScope();
         });

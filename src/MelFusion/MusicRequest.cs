@@ -49,6 +49,7 @@ public enum VocoderKind
 }
 
 /// <summary>What to make. Everything left null is taken from the model folder, which states what it was trained and measured with.</summary>
+/// <remarks>The sentences about the properties are those that <c>melfusion generate --help</c> shows.</remarks>
 public sealed record MusicRequest
 {
     /// <summary>The longest text accepted, in characters.</summary>
@@ -66,49 +67,52 @@ public sealed record MusicRequest
     /// <summary>Bare name of the picture's file, to be kept in the recipe; it decides nothing.</summary>
     public string? ImageName { get; init; }
 
-    /// <summary>The size at which the picture is read; null: the model's.</summary>
+    /// <summary>The size at which the picture is read, as WIDTHxHEIGHT (default: the model's).</summary>
     public PictureSize? PictureSize { get; init; }
 
-    /// <summary>What the music should be like. Null: the null text.</summary>
+    /// <summary>What the music should be like, in 2,000 characters at most; without it the picture speaks alone.</summary>
     public string? Prompt { get; init; }
 
     /// <summary>What to steer away from; takes the null text's place in the unconditional branch.</summary>
     public string? NegativePrompt { get; init; }
 
-    /// <summary>Length in seconds; null: what the model was trained for.</summary>
+    /// <summary>Seconds of music, up to what the model was trained for (the default).</summary>
     public double? Duration { get; init; }
 
-    /// <summary>Denoising steps.</summary>
+    /// <summary>Denoising steps, 1 to 1000 (default: the model's, 25).</summary>
     public int? Steps { get; init; }
 
-    /// <summary>Classifier-free guidance scale; 1 or less is none.</summary>
+    /// <summary>Classifier-free guidance, 0 to 100; 1 or less is none (default: the model's).</summary>
     public double? Guidance { get; init; }
 
-    /// <summary>The sampler.</summary>
+    /// <summary>How the reverse process steps from noise to music (default: the model's).</summary>
     public SamplerKind? Sampler { get; init; }
 
-    /// <summary>Steps of the picture's inversion; null: as many as <see cref="Steps"/>.</summary>
+    /// <summary>Steps of the picture's inversion, 1 to 1000 (default: as many as --steps, or the model's).</summary>
     public int? InversionSteps { get; init; }
 
-    /// <summary>How much picture there is in the music: every alpha is multiplied by it. 0 is text-to-music, 1 as trained.</summary>
+    /// <summary>How much picture there is in the music, 0 to 1: 0 is text-to-music exactly, 1 (the default) as trained.</summary>
     public double ImageInfluence { get; init; } = 1;
 
-    /// <summary>Which branch of the guidance sees the picture.</summary>
+    /// <summary>Which branch of the guidance sees the picture (default: as the model was measured).</summary>
     public ImageGuidance? ImageGuidance { get; init; }
 
-    /// <summary>Where the picture's keys and values come from.</summary>
+    /// <summary>Where the picture's keys and values at a noise level come from: its denoising, the inversion's own calls, or further calls on the inversion's latents (default: the model's).</summary>
     public KeyValueSource? KeyValueSource { get; init; }
 
-    /// <summary>The seed of the first candidate; candidate i has Seed + i.</summary>
+    /// <summary>The seed; the same seed gives the same music, and further candidates have those that follow. Drawn and printed if left out; 0 with --data.</summary>
     public required long Seed { get; init; }
 
-    /// <summary>How many clips, made in one batch.</summary>
+    /// <summary>A seed for each candidate, where they do not follow one another from the first.</summary>
+    public IReadOnlyList<long>? Seeds { get; init; }
+
+    /// <summary>How many clips, 1 to 64, made in one batch of consecutive seeds; the files are numbered.</summary>
     public int Candidates { get; init; } = 1;
 
-    /// <summary>How the mel becomes a waveform.</summary>
+    /// <summary>How the mel becomes a waveform (default: hifigan, the model's neural vocoder).</summary>
     public VocoderKind Vocoder { get; init; }
 
-    /// <summary>Rounds of spectral refinement of the waveform towards its mel; 0 is the paper's way.</summary>
+    /// <summary>Rounds of spectral refinement of the waveform towards its mel, 0 to 100; 0 is the paper's way (default: the model's).</summary>
     public int? Refine { get; init; }
 
     /// <summary>Refuses what no model can do.</summary>
@@ -128,6 +132,8 @@ public sealed record MusicRequest
             : !(ImageInfluence is >= 0 and <= 1) ? "The picture's influence must be 0 to 1."
             : Seed is < 0 or > LargestSeed ? $"The seed is {Seed} and must be 0 to {LargestSeed}."
             : Candidates is < 1 or > MostCandidates ? $"The number of candidates is {Candidates} and must be 1 to {MostCandidates}."
+            : Seeds is { } seeds && (seeds.Count != Candidates || seeds.Where((seed, place) => seed < place || seed > LargestSeed).Any())
+                ? $"There must be a seed for each of the {Candidates} candidates, no lower than its place and at most {LargestSeed}."
             : Refine is < 0 or > 100 ? $"The rounds of refinement are {Refine} and must be 0 to 100."
             : null;
         if (wrong is not null)

@@ -177,6 +177,7 @@ public sealed record Recipe
         ImageGuidance = ImageGuidance,
         KeyValueSource = KeyValueSource,
         Seed = Seed,
+        Seeds = [.. Enumerable.Range(0, Candidates).Select(place => Seed + place)],
         Candidates = Candidates,
         Vocoder = Vocoder,
         Refine = Refine,

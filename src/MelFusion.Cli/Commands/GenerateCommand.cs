@@ -4,36 +4,44 @@ using System.Diagnostics;
 using System.Text.Json.Nodes;
 using MelFusion.Cli.Output;
 using MelFusion.Image;
+using MelFusion.Training.Data;
 using MelFusion.Weights;
+using Spectre.Console;
 
 namespace MelFusion.Cli.Commands;
 
-/// <summary>Make music from a picture, a text, or both.</summary>
+/// <summary>Make music from a picture, a text, or both; or for every row of a data set.</summary>
 internal sealed class GenerateCommand : Command
 {
     private readonly Session _session;
     private readonly Option<string?> _image = Setting.Path<GenerateSettings>(nameof(GenerateSettings.Image));
-    private readonly Option<string?> _text = Setting.Text<GenerateSettings>(nameof(GenerateSettings.Text), MusicRequest.LongestText);
-    private readonly Option<string?> _negative = Setting.Text<GenerateSettings>(nameof(GenerateSettings.Negative), MusicRequest.LongestText);
+    private readonly Option<string?> _text = Setting.Text<MusicRequest>(nameof(MusicRequest.Prompt), MusicRequest.LongestText, "--text");
+    private readonly Option<string?> _data = Setting.Path<GenerateSettings>(nameof(GenerateSettings.Data), "folder");
+    private readonly Option<string?> _split = Setting.Path<GenerateSettings>(nameof(GenerateSettings.Split), "name");
+    private readonly Option<long?> _limit = Setting.Whole<GenerateSettings>(nameof(GenerateSettings.Limit), 1, int.MaxValue);
     private readonly Option<string?> _output = Setting.Path<GenerateSettings>(nameof(GenerateSettings.Output));
-    private readonly Option<double?> _imageInfluence = Setting.Number<GenerateSettings>(nameof(GenerateSettings.ImageInfluence), 0, 1);
-    private readonly Option<PictureSize?> _imageSize = Setting.Size<GenerateSettings>(nameof(GenerateSettings.ImageSize));
-    private readonly Option<ImageGuidance?> _imageGuidance = Setting.Choice<GenerateSettings, ImageGuidance>(
-        nameof(GenerateSettings.ImageGuidance), ("both", ImageGuidance.Both), ("cond", ImageGuidance.Cond));
+    private readonly Option<string?> _negative = Setting.Text<MusicRequest>(nameof(MusicRequest.NegativePrompt), MusicRequest.LongestText, "--negative");
+    private readonly Option<double?> _imageInfluence = Setting.Number<MusicRequest>(nameof(MusicRequest.ImageInfluence), 0, 1);
+    private readonly Option<PictureSize?> _imageSize = Setting.Size<MusicRequest>(nameof(MusicRequest.PictureSize), "--image-size");
+    private readonly Option<ImageGuidance?> _imageGuidance = Setting.Choice<MusicRequest, ImageGuidance>(
+        nameof(MusicRequest.ImageGuidance), ("both", ImageGuidance.Both), ("cond", ImageGuidance.Cond));
 
-    private readonly Option<long?> _seed = Setting.Whole<GenerateSettings>(nameof(GenerateSettings.Seed), 0, MusicRequest.LargestSeed - MusicRequest.MostCandidates);
-    private readonly Option<long?> _steps = Setting.Whole<GenerateSettings>(nameof(GenerateSettings.Steps), 1, 1000);
-    private readonly Option<double?> _guidance = Setting.Number<GenerateSettings>(nameof(GenerateSettings.Guidance), 0, 100);
-    private readonly Option<SamplerKind?> _sampler = Setting.Choice<GenerateSettings, SamplerKind>(
-        nameof(GenerateSettings.Sampler), ("ddim", SamplerKind.Ddim), ("ddpm", SamplerKind.Ddpm), ("dpm++", SamplerKind.DpmSolver));
+    private readonly Option<KeyValueSource?> _keyValueSource = Setting.Choice<MusicRequest, KeyValueSource>(
+        nameof(MusicRequest.KeyValueSource), ("replay", KeyValueSource.Replay), ("recorded", KeyValueSource.Recorded), ("trajectory", KeyValueSource.Trajectory));
 
-    private readonly Option<long?> _inversionSteps = Setting.Whole<GenerateSettings>(nameof(GenerateSettings.InversionSteps), 1, 1000);
-    private readonly Option<long?> _candidates = Setting.Whole<GenerateSettings>(nameof(GenerateSettings.Candidates), 1, MusicRequest.MostCandidates);
-    private readonly Option<double?> _duration = Setting.Number<GenerateSettings>(nameof(GenerateSettings.Duration), 0.1, 3600, "seconds");
-    private readonly Option<VocoderKind?> _vocoder = Setting.Choice<GenerateSettings, VocoderKind>(
-        nameof(GenerateSettings.Vocoder), ("hifigan", VocoderKind.HifiGan), ("griffin-lim", VocoderKind.GriffinLim));
+    private readonly Option<long?> _seed = Setting.Whole<MusicRequest>(nameof(MusicRequest.Seed), 0, MusicRequest.LargestSeed - MusicRequest.MostCandidates);
+    private readonly Option<long?> _steps = Setting.Whole<MusicRequest>(nameof(MusicRequest.Steps), 1, 1000);
+    private readonly Option<double?> _guidance = Setting.Number<MusicRequest>(nameof(MusicRequest.Guidance), 0, 100);
+    private readonly Option<SamplerKind?> _sampler = Setting.Choice<MusicRequest, SamplerKind>(
+        nameof(MusicRequest.Sampler), ("ddim", SamplerKind.Ddim), ("ddpm", SamplerKind.Ddpm), ("dpm++", SamplerKind.DpmSolver));
 
-    private readonly Option<long?> _refine = Setting.Whole<GenerateSettings>(nameof(GenerateSettings.Refine), 0, 100);
+    private readonly Option<long?> _inversionSteps = Setting.Whole<MusicRequest>(nameof(MusicRequest.InversionSteps), 1, 1000);
+    private readonly Option<long?> _candidates = Setting.Whole<MusicRequest>(nameof(MusicRequest.Candidates), 1, MusicRequest.MostCandidates);
+    private readonly Option<double?> _duration = Setting.Number<MusicRequest>(nameof(MusicRequest.Duration), 0.1, 3600, "seconds");
+    private readonly Option<VocoderKind?> _vocoder = Setting.Choice<MusicRequest, VocoderKind>(
+        nameof(MusicRequest.Vocoder), ("hifigan", VocoderKind.HifiGan), ("griffin-lim", VocoderKind.GriffinLim));
+
+    private readonly Option<long?> _refine = Setting.Whole<MusicRequest>(nameof(MusicRequest.Refine), 0, 100);
     private readonly Option<Precision?> _precision = Setting.Choice<GenerateSettings, Precision>(
         nameof(GenerateSettings.Precision), ("auto", Precision.Auto), ("fp32", Precision.Fp32), ("bf16", Precision.Bf16));
 
@@ -51,8 +59,8 @@ internal sealed class GenerateCommand : Command
         _session = session;
         Option[] options =
         [
-            _image, _text, _output, _negative, _imageInfluence, _imageSize, _imageGuidance, _seed, _steps, _guidance, _sampler, _inversionSteps, _candidates,
-            _duration, _vocoder, _refine, _precision, _device, _threads, _model, _json, _overwrite,
+            _image, _text, _data, _split, _limit, _output, _negative, _imageInfluence, _imageSize, _imageGuidance, _keyValueSource, _seed, _steps, _guidance,
+            _sampler, _inversionSteps, _candidates, _duration, _vocoder, _refine, _precision, _device, _threads, _model, _json, _overwrite,
         ];
         Array.ForEach(options, Add);
         Validators.Add(Check);
@@ -61,39 +69,35 @@ internal sealed class GenerateCommand : Command
 
     private void Check(CommandResult result)
     {
-        if (result.GetResult(_image) is null && result.GetResult(_text) is null)
+        bool hasData = result.GetResult(_data) is not null, isWav = IsWav(result);
+        string? wrong =
+            !hasData && result.GetResult(_image) is null && result.GetResult(_text) is null ? "A picture or a text is needed: give --image, --text or both"
+            : hasData && Given(result, _image, _text, _candidates) is { } own ? $"{own} does not go with --data, whose rows have a picture, a text and a clip each; leave one of the two out"
+            : !hasData && Given(result, _split, _limit) is { } ofData ? $"{ofData} goes with --data only"
+            : result.GetResult(_output) is null ? $"There is no --output: name the {(hasData ? "folder" : "WAV file")} to write"
+            : !hasData && !isWav ? "--output must end with .wav, as WAV is what is written"
+            : hasData && isWav ? "--output must be a folder where --data is given, as there is a file for every row"
+            : null;
+        if (wrong is not null)
         {
-            result.AddError("A picture or a text is needed: give --image, --text or both");
-        }
-
-        if (result.GetResult(_output) is null)
-        {
-            result.AddError("There is no --output: name the WAV file to write");
-        }
-        else if (result.GetResult(_output)!.Tokens is [{ Value: var output }] && output.Length > 0 && !Path.GetExtension(output).Equals(".wav", StringComparison.OrdinalIgnoreCase))
-        {
-            result.AddError("--output must end with .wav, as WAV is what is written");
+            result.AddError(wrong);
         }
     }
 
+    private static string? Given(CommandResult result, params Option[] options) => options.FirstOrDefault(option => result.GetResult(option) is not null)?.Name;
+
+    // An output that is empty has its own error.
+    private bool IsWav(CommandResult result) =>
+        result.GetResult(_output)?.Tokens is [{ Value: { Length: > 0 } output }] && Path.GetExtension(output).Equals(".wav", StringComparison.OrdinalIgnoreCase);
+
     private GenerateSettings Read(ParseResult result) => new()
     {
+        Request = ReadRequest(result),
         Image = result.GetValue(_image),
-        Text = result.GetValue(_text),
-        Negative = result.GetValue(_negative),
-        ImageInfluence = result.GetValue(_imageInfluence) ?? 1,
-        ImageSize = result.GetValue(_imageSize),
-        ImageGuidance = result.GetValue(_imageGuidance),
-        Seed = result.GetValue(_seed) ?? Random.Shared.NextInt64(1L << 31),
-        SeedIsDrawn = result.GetValue(_seed) is null,
-        Steps = (int?)result.GetValue(_steps),
-        Guidance = result.GetValue(_guidance),
-        Sampler = result.GetValue(_sampler),
-        InversionSteps = (int?)result.GetValue(_inversionSteps),
-        Candidates = (int?)result.GetValue(_candidates) ?? 1,
-        Duration = result.GetValue(_duration),
-        Vocoder = result.GetValue(_vocoder) ?? VocoderKind.HifiGan,
-        Refine = (int?)result.GetValue(_refine),
+        Data = result.GetValue(_data),
+        Split = result.GetValue(_split) ?? "test",
+        Limit = (int?)result.GetValue(_limit),
+        SeedIsDrawn = result.GetValue(_seed) is null && result.GetValue(_data) is null,
         Precision = result.GetValue(_precision) ?? Precision.Auto,
         Device = result.GetValue(_device) ?? ComputeDevice.Cpu,
         Threads = (int?)result.GetValue(_threads),
@@ -103,22 +107,47 @@ internal sealed class GenerateCommand : Command
         Overwrite = result.GetValue(_overwrite),
     };
 
+    private MusicRequest ReadRequest(ParseResult result) => new()
+    {
+        ImageName = Path.GetFileName(result.GetValue(_image)),
+        PictureSize = result.GetValue(_imageSize),
+        Prompt = result.GetValue(_text),
+        NegativePrompt = result.GetValue(_negative),
+        Duration = result.GetValue(_duration),
+        Steps = (int?)result.GetValue(_steps),
+        Guidance = result.GetValue(_guidance),
+        Sampler = result.GetValue(_sampler),
+        InversionSteps = (int?)result.GetValue(_inversionSteps),
+        ImageInfluence = result.GetValue(_imageInfluence) ?? 1,
+        ImageGuidance = result.GetValue(_imageGuidance),
+        KeyValueSource = result.GetValue(_keyValueSource),
+        // A set that is made in several runs keeps its seed without being told.
+        Seed = result.GetValue(_seed) ?? (result.GetValue(_data) is null ? Random.Shared.NextInt64(1L << 31) : 0),
+        Candidates = (int?)result.GetValue(_candidates) ?? 1,
+        Vocoder = result.GetValue(_vocoder) ?? VocoderKind.HifiGan,
+        Refine = (int?)result.GetValue(_refine),
+    };
+
     private int Run(GenerateSettings settings)
     {
         long start = Stopwatch.GetTimestamp();
         var console = _session.ForPeople(settings.Json);
-        var files = OutputFiles.Prepare(settings.Output, settings.Candidates, settings.Overwrite);
-        var request = settings.ToRequest(settings.Image is null ? null : PictureFile.Read(settings.Image));
+        return settings.Data is null ? RunOne(settings, console, start) : RunSet(settings, console, start);
+    }
+
+    private int RunOne(GenerateSettings settings, IAnsiConsole console, long start)
+    {
+        var files = OutputFiles.Prepare(settings.Output, settings.Request.Candidates, settings.Overwrite);
+        var request = settings.Image is null ? settings.Request : settings.Request with { Image = PictureFile.Read(settings.Image) };
         var folder = ModelFolder.Open(ModelPlace.Find(settings.Model));
         if (settings.SeedIsDrawn)
         {
-            console.Say(Words.Text($"Seed {settings.Seed} (drawn; --seed {settings.Seed} makes this again)"));
+            console.Say(Words.Text($"Seed {request.Seed} (drawn; --seed {request.Seed} makes this again)"));
         }
 
         var clips = GenerationView.Show(console, progress =>
         {
-            Computing.UseThreads(settings.Threads);
-            using var model = MelFusionModel.Load(folder, Computing.Open(settings.Device), settings.Precision);
+            using var model = Load(folder, settings);
             return new MusicGenerator(model).Generate(request, progress, _session.Cancellation);
         });
         ClipFile.Write(files, clips, _session.Cancellation);
@@ -126,7 +155,53 @@ internal sealed class GenerateCommand : Command
         return ExitCode.Done;
     }
 
-    private void Render(GenerateSettings settings, Spectre.Console.IAnsiConsole console, IReadOnlyList<string> files, IReadOnlyList<MusicClip> clips, TimeSpan elapsed)
+    private int RunSet(GenerateSettings settings, IAnsiConsole console, long start)
+    {
+        string split = Path.Combine(settings.Data!, settings.Split);
+        var rows = TrainingRow.ReadTable(settings.Data!, settings.Split)
+            .Select(row => SetRow.FromTable(split, row.Id, row.Images is [var picture, ..] ? picture : null, row.Captions is [var caption, ..] ? caption : null)).ToList();
+        var request = new SetRequest
+        {
+            Rows = Evenly.Some(rows, settings.Limit ?? rows.Count), Output = settings.Output, Settings = settings.Request, Overwrite = settings.Overwrite,
+        };
+        var folder = ModelFolder.Open(ModelPlace.Find(settings.Model));
+        var outcome = SetView.Show(console, progress =>
+        {
+            using var model = Load(folder, settings);
+            return new SetGenerator(model).Run(request, progress, _session.Cancellation);
+        });
+        Render(settings, console, outcome, Stopwatch.GetElapsedTime(start));
+        return ExitCode.Done;
+    }
+
+    private static MelFusionModel Load(ModelFolder folder, GenerateSettings settings)
+    {
+        Computing.UseThreads(settings.Threads);
+        return MelFusionModel.Load(folder, Computing.Open(settings.Device), settings.Precision);
+    }
+
+    private void Render(GenerateSettings settings, IAnsiConsole console, SetOutcome outcome, TimeSpan elapsed)
+    {
+        foreach (string remark in outcome.Remarks)
+        {
+            console.Say(remark);
+        }
+
+        console.Say(Words.Text($"{settings.Output}: {outcome.Made} clips made, {outcome.Kept} kept from before, seed {settings.Request.Seed}"));
+        if (settings.Json)
+        {
+            _session.WriteJson(new JsonObject
+            {
+                ["output"] = settings.Output,
+                ["made"] = outcome.Made,
+                ["kept"] = outcome.Kept,
+                ["seed"] = settings.Request.Seed,
+                ["elapsed_seconds"] = Math.Round(elapsed.TotalSeconds, 3),
+            }.ToJsonString());
+        }
+    }
+
+    private void Render(GenerateSettings settings, IAnsiConsole console, IReadOnlyList<string> files, IReadOnlyList<MusicClip> clips, TimeSpan elapsed)
     {
         foreach (string remark in clips.SelectMany(clip => clip.Remarks).Distinct())
         {
@@ -143,7 +218,7 @@ internal sealed class GenerateCommand : Command
             _session.WriteJson(new JsonObject
             {
                 ["files"] = new JsonArray([.. files.Select(file => (JsonNode)file)]),
-                ["seed"] = settings.Seed,
+                ["seed"] = settings.Request.Seed,
                 ["seconds"] = Math.Round(clips[0].Duration.TotalSeconds, 3),
                 ["sample_rate"] = clips[0].SampleRate,
                 ["elapsed_seconds"] = Math.Round(elapsed.TotalSeconds, 3),

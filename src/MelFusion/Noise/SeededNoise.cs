@@ -13,15 +13,14 @@ internal sealed class SeededNoise : IDisposable
     private readonly long[] _shape;
     private readonly Device _device;
 
-    /// <summary>Candidate i has the seed <paramref name="seed"/> + i.</summary>
-    /// <param name="seed">The first seed.</param>
-    /// <param name="candidates">How many.</param>
+    /// <summary>A generator for each candidate.</summary>
+    /// <param name="seeds">Their seeds.</param>
     /// <param name="shape">Of one candidate's latent, (C, H, W).</param>
     /// <param name="device">Where the numbers go.</param>
-    public SeededNoise(long seed, int candidates, long[] shape, Device device)
+    public SeededNoise(IReadOnlyList<long> seeds, long[] shape, Device device)
     {
         (_shape, _device) = ([1, .. shape], device);
-        _generators = [.. Enumerable.Range(0, candidates).Select(i => new Generator((ulong)(seed + i), CPU))];
+        _generators = [.. seeds.Select(seed => new Generator((ulong)seed, CPU))];
     }
 
     /// <summary>The next standard normal numbers, (candidates, C, H, W).</summary>

@@ -122,6 +122,40 @@ public sealed class GenerateTests(TinyFiles files) : IClassFixture<TinyFiles>, I
     }
 
     [Fact]
+    public void A_data_sets_split_is_made_row_by_row_kept_when_asked_again_and_refused_where_a_row_escapes()
+    {
+        Directory.CreateDirectory(_folder.File("data/test/images"));
+        File.Copy(files.Picture, _folder.File("data/test/images/p.bmp"));
+        string Row(string id, string picture) => $$"""{"id":"{{id}}","audio":"audio/{{id}}.wav","images":["{{picture}}"],"captions":["calm guitar","music"],"more":1}""";
+        string table = _folder.File("data/test/table.jsonl"), output = _folder.File("out");
+        File.WriteAllLines(table, [Row("one", "images/p.bmp"), Row("two", "images/p.bmp"), Row("three", "images/p.bmp"), """{"id":"four","captions":["loud drums"]}"""]);
+
+        var some = Melfusion.Here("generate", "--data", _folder.File("data"), "--output", output, "--model", files.Model, "--limit", "2", "--json");
+        some.ExitCode.ShouldBe(ExitCode.Done, some.Error);
+        JsonNode.Parse(some.Output)!["made"]!.GetValue<int>().ShouldBe(2);
+        Directory.GetFiles(output).Select(Path.GetFileName).ShouldBe(["one.wav", "three.wav"], ignoreOrder: true);
+        some.Error.ShouldContain("Clip 1 of 2");
+        var all = Generate("--split", "test", "--key-value-source", "replay");
+        all.ShouldFailWith(ExitCode.Failed, "key_value_source", "--overwrite");
+        all = Generate();
+        all.ExitCode.ShouldBe(ExitCode.Done, all.Error);
+        all.Output.ShouldContain("2 clips made, 2 kept from before, seed 0");
+        ClipFile.ReadRecipe(Path.Combine(output, "four.wav")).Prompt.ShouldBe("loud drums");
+        ClipFile.ReadRecipe(Path.Combine(output, "one.wav")).Prompt.ShouldBe("calm guitar");
+
+        foreach (string wrong in new[] { Row("../five", "images/p.bmp"), Row("five", "../../picture.bmp"), Row("five", "images/no.bmp"), "{\"id\":null}", "{\"id\":\"five\",\"images\":null,\"captions\":null}", "no row" })
+        {
+            File.WriteAllLines(table, [wrong]);
+            Generate().ShouldFailWith(ExitCode.Failed);
+        }
+
+        Generate("--split", "absent").ShouldFailWith(ExitCode.Failed, "absent");
+        Directory.GetFiles(_folder.Path).ShouldBeEmpty();
+
+        Ended Generate(params string[] more) => Melfusion.Here(["generate", "--data", _folder.File("data"), "--output", output, "--model", files.Model, .. more]);
+    }
+
+    [Fact]
     public void A_text_beyond_the_encoders_tokens_is_cut_and_that_is_said()
     {
         var ended = Melfusion.Here("generate", "--text", string.Join(' ', Enumerable.Repeat("a", 600)), "--output", Output, "--model", files.Model);
