@@ -20,7 +20,7 @@ public sealed record SetRow(string Id, string? Picture, string? Prompt)
     {
         ArgumentNullException.ThrowIfNull(folder);
         string table = Path.GetFullPath(folder);
-        if (id is null || !Recipe.IsBareName(id + ".wav"))
+        if (string.IsNullOrWhiteSpace(id) || !Recipe.IsBareName(id + ".wav"))
         {
             throw new MelFusionException($"{table}: a row is named '{Shown(id)}', which is no bare file name; correct the table.");
         }

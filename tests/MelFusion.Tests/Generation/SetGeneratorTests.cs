@@ -48,7 +48,7 @@ public sealed class SetGeneratorTests(TinyModelInMemory tiny) : IClassFixture<Ti
     public void A_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes()
     {
         Run(Rows());
-        var whole = Files().ToDictionary(name => name, name => File.ReadAllBytes(Path.Combine(Output, name)));
+        var whole = Contents();
         Directory.Delete(Output, true);
 
         using var stop = new CancellationTokenSource();
@@ -64,7 +64,7 @@ public sealed class SetGeneratorTests(TinyModelInMemory tiny) : IClassFixture<Ti
         File.Delete(FileOf("b"));
 
         Run(Rows()).ShouldBe((3, 2));
-        Files().ToDictionary(name => name, name => File.ReadAllBytes(Path.Combine(Output, name))).ShouldBe(whole, ignoreOrder: true);
+        Contents().ShouldBe(whole);
         Run(Rows()).ShouldBe((0, 5));
     }
 
@@ -163,6 +163,8 @@ public sealed class SetGeneratorTests(TinyModelInMemory tiny) : IClassFixture<Ti
     private string FileOf(string id) => Path.Combine(Output, id + ".wav");
 
     private string[] Files() => Directory.Exists(Output) ? [.. Directory.GetFiles(Output).Select(file => Path.GetFileName(file))] : [];
+
+    private (string Name, string Bytes)[] Contents() => [.. Files().Order().Select(name => (name, Convert.ToHexString(File.ReadAllBytes(Path.Combine(Output, name)))))];
 
     private sealed class Watcher(Action<SetProgress> report) : IProgress<SetProgress>
     {
