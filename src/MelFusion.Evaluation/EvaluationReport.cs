@@ -12,11 +12,13 @@ namespace MelFusion.Evaluation;
 /// <param name="Bias">The mean over redrawn clips minus the figure.</param>
 /// <param name="Reason">Why there is no figure.</param>
 /// <param name="Warning">What to bear in mind.</param>
+/// <param name="Parts">Figures that belong to it, such as its chance level and its control; null where there are none.</param>
 public sealed record MetricValue(
     double? Value, double? Low = null, double? High = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] double? Bias = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Reason = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Warning = null)
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Warning = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyDictionary<string, double>? Parts = null)
 {
     /// <summary>No figure, for a reason.</summary>
     public static MetricValue None(string reason) => new(null, Reason: reason);
@@ -75,6 +77,12 @@ public sealed record Passport
 
     /// <summary>Rounds of the bootstrap.</summary>
     public int BootstrapRounds { get; init; }
+
+    /// <summary>SHA-256 of the weights of other networks that figures needed, by name.</summary>
+    public IReadOnlyDictionary<string, string> Networks { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>SHA-256 over names, captions and pictures of the triplets that figures needed; empty: none.</summary>
+    public string TripletsSha256 { get; init; } = string.Empty;
 
     /// <summary>Version of the program that computed the figures.</summary>
     public string Version { get; init; } = typeof(Passport).Assembly.GetName().Version?.ToString(3) ?? string.Empty;
@@ -138,6 +146,7 @@ public sealed record EvaluationReport
             ("clip_list_sha256", a.ClipListSha256, b.ClipListSha256), ("reference_count", a.ReferenceCount, b.ReferenceCount),
             ("generated_count", a.GeneratedCount, b.GeneratedCount), ("pair_count", a.PairCount, b.PairCount),
             ("missing_ids", string.Join(' ', a.MissingIds), string.Join(' ', b.MissingIds)), ("best_of_n", a.BestOfN, b.BestOfN),
+            ("networks", string.Join(' ', a.Networks), string.Join(' ', b.Networks)), ("triplets_sha256", a.TripletsSha256, b.TripletsSha256),
             ("version", a.Version, b.Version),
         ];
         return [.. fields.Where(field => !field.A.Equals(field.B)).Select(field => $"{field.Field}: {field.A} and {field.B}")];

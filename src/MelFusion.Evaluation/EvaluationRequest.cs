@@ -8,7 +8,9 @@ public sealed record EvaluationRequest
 {
     /// <summary>The metrics there are, by the names of the command line.</summary>
     public static IReadOnlyList<string> AllMetrics { get; } =
-        ["fad", "fad-infinity", "fd", "kl", "kl-sigmoid", "is", "kid", "coverage", "density", "clap", "imsm", "imsm-open"];
+    [
+        "fad", "fad-infinity", "fd", "kl", "kl-sigmoid", "is", "kid", "coverage", "density", "clap", "imsm", "imsm-open", .. NoteEvaluator.Figures,
+    ];
 
     /// <summary>Folder of reference sounds.</summary>
     public required string Reference { get; init; }
@@ -43,20 +45,12 @@ public sealed record EvaluationRequest
     /// <summary>A model's way there and back (VAE and vocoder), for the reconstruction control; null: none.</summary>
     public Func<Waveform, Waveform>? Reconstruct { get; init; }
 
-    /// <summary>Metrics that need more than the evaluator: texts or pictures. Others of the request that are not here and not the evaluator's are null.</summary>
-    public IReadOnlyList<ITripletMetric> TripletMetrics { get; init; } = [];
-}
+    /// <summary>File of captions, a JSON object a line with "id" and "caption" or "captions"; null: table.jsonl of the reference folder, where it has one.</summary>
+    public string? Captions { get; init; }
 
-/// <summary>A metric of triplets of sound, text and picture.</summary>
-public interface ITripletMetric
-{
-    /// <summary>Its name on the command line.</summary>
-    public string Name { get; }
+    /// <summary>Folder of pictures named like the sounds; null: those that the captions' file names.</summary>
+    public string? Images { get; init; }
 
-    /// <summary>The figure of generated sounds, and the same with pictures or texts shuffled.</summary>
-    /// <param name="clips">What the evaluator heard.</param>
-    /// <param name="folder">Where the sounds are.</param>
-    /// <param name="seed">Of shuffles and redraws.</param>
-    /// <param name="cancellation">Honoured between clips.</param>
-    public (MetricValue Value, double? Shuffled) Compute(IReadOnlyList<EmbeddedClip> clips, string folder, int seed, CancellationToken cancellation);
+    /// <summary>Folder that holds folders of networks whose weights do not come with the program (vggish, cnn14, clap, clip); null: models, and the hub's cache.</summary>
+    public string? Weights { get; init; }
 }

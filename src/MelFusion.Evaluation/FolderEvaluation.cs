@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using MelFusion.Evaluation.Embeddings;
+using MelFusion.Evaluation.Triplets;
 using TorchSharp;
 
 namespace MelFusion.Evaluation;
@@ -24,26 +25,25 @@ public static class FolderEvaluation
     {
         using var scope = torch.NewDisposeScope();
         using var noGrad = torch.no_grad();
-        (var referenceFiles, var generatedFiles) = (Sounds(request.Reference), Sounds(request.Generated));
-        var pipeline = new EmbeddingPipeline(evaluator, new EmbeddingCache(request.CacheFolder), request.LongestSeconds, request.Workers);
-        var (reference, skippedReferences) = pipeline.Run("reference", referenceFiles, null, progress, cancellation);
-        var (generated, skippedGenerated) = pipeline.Run("generated", generatedFiles, null, progress, cancellation);
+        var audition = new Audition(request, progress, cancellation);
+        using var companions = new CompanionFigures(audition, evaluator);
+        var (reference, skippedReferences) = audition.Hear(evaluator, generated: false);
+        var (generated, skippedGenerated) = audition.Hear(evaluator, generated: true);
 
         var comparison = new SetComparison(evaluator, reference, generated, request, cancellation);
-        var metrics = request.Metrics.Distinct().ToDictionary(name => name, comparison.Measure);
-        var controls = !request.Controls ? NoControls() : Controls(request, pipeline, comparison, referenceFiles, progress, cancellation);
-        foreach (var triplet in request.TripletMetrics.Where(triplet => request.Metrics.Contains(triplet.Name)))
+        var metrics = request.Metrics.Distinct().ToDictionary(name => name, name => CompanionFigures.Offers(name) ? companions.Measure(name) : comparison.Measure(name));
+        var controls = !request.Controls ? NoControls() : Controls(request, audition.Pipeline(evaluator), comparison, audition.References, progress, cancellation);
+        foreach (var (name, metric) in metrics.Where(metric => request.Controls && metric.Value.Parts?.ContainsKey("shuffled") == true))
         {
-            (metrics[triplet.Name], double? shuffled) = triplet.Compute(generated, request.Generated, request.Seed, cancellation);
-            controls["shuffled"] = new Dictionary<string, double?>(controls["shuffled"] ?? new Dictionary<string, double?>()) { [triplet.Name] = shuffled };
+            controls["shuffled"] = new Dictionary<string, double?>(controls["shuffled"]!) { [name] = metric.Parts!["shuffled"] };
         }
 
-        var report = new EvaluationReport
+        var passport = Write(request, evaluator, reference, generated, comparison.PairCount) with
         {
-            Passport = Write(request, evaluator, reference, generated, comparison.PairCount), Metrics = metrics, Controls = controls,
-            Skipped = [.. skippedReferences, .. skippedGenerated],
+            Networks = companions.Hashes, TripletsSha256 = companions.TripletsSha256,
         };
-        return (report, new EvaluationDetails(reference, generated));
+        return (new EvaluationReport { Passport = passport, Metrics = metrics, Controls = controls, Skipped = [.. skippedReferences, .. skippedGenerated] },
+            new EvaluationDetails(reference, generated));
     }
 
     /// <summary>The report of an evaluator that is not here: every figure is null and says why.</summary>
@@ -55,10 +55,6 @@ public static class FolderEvaluation
 
     private static Dictionary<string, IReadOnlyDictionary<string, double?>?> NoControls() =>
         ControlNames.ToDictionary(name => name, _ => (IReadOnlyDictionary<string, double?>?)null);
-
-    private static IReadOnlyList<string> Sounds(string folder) => EmbeddingPipeline.SoundsOf(folder) is { Count: > 0 } files
-        ? files
-        : throw new MelFusionException($"{folder}: there is no sound file in it; files must end in {string.Join(", ", Wave.AudioFile.Extensions)}.");
 
     /// <summary>Figures of what is worth nothing (silence, noise, shuffled pairs), of the floor (halves), and of the way through a model's codec.</summary>
     private static Dictionary<string, IReadOnlyDictionary<string, double?>?> Controls(

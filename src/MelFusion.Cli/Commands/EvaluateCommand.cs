@@ -16,6 +16,7 @@ internal sealed class EvaluateCommand : Command
     private readonly Option<string?> _generated = Setting.Path<EvaluateSettings>(nameof(EvaluateSettings.Generated), "folder");
     private readonly Option<string?> _images = Setting.Path<EvaluateSettings>(nameof(EvaluateSettings.Images), "folder");
     private readonly Option<string?> _captions = Setting.Path<EvaluateSettings>(nameof(EvaluateSettings.Captions));
+    private readonly Option<string?> _weights = Setting.Path<EvaluateSettings>(nameof(EvaluateSettings.Weights), "folder");
     private readonly Option<string?> _model = Setting.Path<EvaluateSettings>(nameof(EvaluateSettings.Model), "folder");
     private readonly Option<string?> _metrics = Setting.Text<EvaluateSettings>(nameof(EvaluateSettings.Metrics), 1000);
     private readonly Option<EvaluatorKind?> _evaluator = Setting.Choice<EvaluateSettings, EvaluatorKind>(
@@ -37,7 +38,7 @@ internal sealed class EvaluateCommand : Command
         _session = session;
         Option[] options =
         [
-            _reference, _generated, _images, _captions, _model, _metrics, _evaluator, _report, _bestOf, _seed, _rounds, _longest, _workers, _cache,
+            _reference, _generated, _images, _captions, _weights, _model, _metrics, _evaluator, _report, _bestOf, _seed, _rounds, _longest, _workers, _cache,
             _noControls, _json,
         ];
         Array.ForEach(options, Add);
@@ -51,6 +52,7 @@ internal sealed class EvaluateCommand : Command
         Generated = result.GetValue(_generated) ?? throw new UsageException("There is no --generated: name the folder of sounds to judge."),
         Images = result.GetValue(_images),
         Captions = result.GetValue(_captions),
+        Weights = result.GetValue(_weights),
         Model = result.GetValue(_model),
         Metrics = Known(result.GetValue(_metrics)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)),
         Evaluator = result.GetValue(_evaluator) ?? EvaluatorKind.Musicnn,
@@ -74,7 +76,7 @@ internal sealed class EvaluateCommand : Command
         using var model = settings.Model is null ? null : MelFusionModel.Load(ModelFolder.Open(settings.Model));
         var request = Request(settings, model);
         var console = _session.ForPeople(settings.Json);
-        (var evaluator, string reason) = EvaluatorFolder.Open(NameOf(settings.Evaluator));
+        (var evaluator, string reason) = EvaluatorFolder.Open(NameOf(settings.Evaluator), settings.Weights);
         using (evaluator)
         {
             (EvaluationReport report, EvaluationDetails? details) = evaluator is null
@@ -103,6 +105,7 @@ internal sealed class EvaluateCommand : Command
         {
             Reference = settings.Reference, Generated = settings.Generated, BestOfN = settings.BestOf, Seed = settings.Seed, BootstrapRounds = settings.Rounds,
             LongestSeconds = settings.Longest, CacheFolder = settings.Cache ?? EmbeddingCache.DefaultFolder, Controls = !settings.NoControls,
+            Captions = settings.Captions, Images = settings.Images, Weights = settings.Weights,
             Reconstruct = model is null ? null : new ModelReconstruction(model).Forward,
         };
         request = settings.Metrics is null ? request : request with { Metrics = settings.Metrics };

@@ -25,11 +25,14 @@ internal sealed record EvaluateSettings
     /// <summary>Folder of the sounds to judge, paired with the reference by name; any folder of sound files will do.</summary>
     public required string Generated { get; init; }
 
-    /// <summary>Folder of pictures, matched by name.</summary>
+    /// <summary>Folder of pictures named like the sounds (default: those that the file of captions names).</summary>
     public string? Images { get; init; }
 
-    /// <summary>File of captions, a JSON object a line.</summary>
+    /// <summary>File of captions, a JSON object a line with "id" and "caption" or "captions" (default: table.jsonl of the reference, where it has one).</summary>
     public string? Captions { get; init; }
+
+    /// <summary>Folder that holds folders vggish, cnn14, clap and clip with their weights (default: models, and the hub's cache).</summary>
+    public string? Weights { get; init; }
 
     /// <summary>Model folder whose VAE and vocoder give the reconstruction control (default: no such control).</summary>
     public string? Model { get; init; }
@@ -37,7 +40,7 @@ internal sealed record EvaluateSettings
     /// <summary>Which figures, separated by commas (default: fad,fd,kl,is,kid).</summary>
     public IReadOnlyList<string>? Metrics { get; init; }
 
-    /// <summary>The network that hears; figures that need weights which are not here are null with the reason (default: musicnn).</summary>
+    /// <summary>The network that hears; figures whose weights are missing are null with the reason (default: musicnn).</summary>
     public EvaluatorKind Evaluator { get; init; }
 
     /// <summary>Folder for report.json, report.md, report.csv, report.html and plots (default: none is written).</summary>

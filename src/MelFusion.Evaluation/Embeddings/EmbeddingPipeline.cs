@@ -26,7 +26,10 @@ public sealed record EvaluationProgress(string Stage, int Done, int Count);
 /// <summary>Reads and embeds the sounds of a folder on several threads; memory does not grow with their number but by their embeddings.</summary>
 public sealed class EmbeddingPipeline(IEvaluator evaluator, EmbeddingCache cache, double longestSeconds, int workers)
 {
-    /// <summary>Sound files of a folder in ordinal order of their names; other files are not looked at.</summary>
+    /// <summary>
+    /// Sound files of a folder in ordinal order of their names; other files are not looked at. Of a split of a data set, which has table.jsonl and audio,
+    /// the sounds are those of audio.
+    /// </summary>
     /// <exception cref="MelFusionException">There is no such folder, or two sounds have the same name but for the ending.</exception>
     public static IReadOnlyList<string> SoundsOf(string folder)
     {
@@ -35,12 +38,19 @@ public sealed class EmbeddingPipeline(IEvaluator evaluator, EmbeddingCache cache
             throw new MelFusionException($"{folder}: there is no such folder.");
         }
 
-        string[] files = [.. Directory.EnumerateFiles(folder).Where(file => AudioFile.Extensions.Contains(Path.GetExtension(file)))
+        string[] files = [.. Directory.EnumerateFiles(FolderOf(folder)).Where(file => AudioFile.Extensions.Contains(Path.GetExtension(file)))
             .Order(StringComparer.Ordinal)];
         var twice = files.GroupBy(Path.GetFileNameWithoutExtension).FirstOrDefault(group => group.Count() > 1);
         return twice is null ? files : throw new MelFusionException(
             $"{folder}: there are {twice.Count()} sounds named '{twice.Key}'; a clip's name must be its own, whatever its ending.");
     }
+
+    /// <summary>Where the sounds of a folder lie.</summary>
+    internal static string FolderOf(string folder) =>
+        TableOf(folder) is not null && Directory.Exists(Path.Combine(folder, "audio")) ? Path.Combine(folder, "audio") : folder;
+
+    /// <summary>The table of a split of a data set, or null.</summary>
+    internal static string? TableOf(string folder) => Path.Combine(folder, "table.jsonl") is var table && File.Exists(table) ? table : null;
 
     /// <summary>Embeds files; those that cannot be used are told with the reason. Results keep the order of the files.</summary>
     public (IReadOnlyList<EmbeddedClip> Clips, IReadOnlyList<SkippedFile> Skipped) Run(

@@ -1,3 +1,6 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
 namespace MelFusion.Evaluation.Embeddings;
 
 /// <summary>What an evaluator's last layer says.</summary>
@@ -21,6 +24,14 @@ public sealed record ClipEmbedding(IReadOnlyList<float[]> Patches, float[] Clip,
 {
     /// <summary>Whether nothing was heard: the clip is too short.</summary>
     public bool IsEmpty => Patches.Count == 0 && Clip.Length == 0;
+
+    /// <summary>The rows of a matrix (N, D).</summary>
+    internal static float[][] Rows(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        float[] values = x.to(ScalarType.Float32).contiguous().data<float>().ToArray();
+        return [.. values.Chunk((int)x.shape[1])];
+    }
 }
 
 /// <summary>A network that embeds sounds, with its front end. Called from several threads at once.</summary>

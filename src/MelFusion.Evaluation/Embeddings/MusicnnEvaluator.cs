@@ -18,7 +18,7 @@ public sealed class MusicnnEvaluator : IEvaluator
     public MusicnnEvaluator(string folder)
     {
         _network = Musicnn.Open(folder, Placement.Cpu);
-        WeightsSha256 = EmbeddingCache.HashOf(Path.Combine(folder, "model.safetensors"));
+        WeightsSha256 = EmbeddingCache.HashOf(NetworkFolder.WeightsIn(folder));
     }
 
     /// <inheritdoc/>
@@ -56,8 +56,8 @@ public sealed class MusicnnEvaluator : IEvaluator
         {
             using var inner = NewDisposeScope();
             var output = _network.Forward(patches.narrow(0, at, Math.Min(PatchesAtOnce, patches.shape[0] - at)));
-            embeddings.AddRange(Rows(output.Penultimate));
-            tags.AddRange(Rows(output.Tags));
+            embeddings.AddRange(ClipEmbedding.Rows(output.Penultimate));
+            tags.AddRange(ClipEmbedding.Rows(output.Tags));
         }
 
         return new ClipEmbedding(embeddings, Mean(embeddings), Mean(tags));
@@ -65,12 +65,6 @@ public sealed class MusicnnEvaluator : IEvaluator
 
     /// <inheritdoc/>
     public void Dispose() => _network.Dispose();
-
-    private static float[][] Rows(Tensor x)
-    {
-        float[] values = x.to(ScalarType.Float32).contiguous().data<float>().ToArray();
-        return [.. values.Chunk((int)x.shape[1])];
-    }
 
     private static float[] Mean(List<float[]> rows) =>
         rows.Count == 0 ? [] : [.. Enumerable.Range(0, rows[0].Length).Select(j => rows.Average(row => row[j]))];

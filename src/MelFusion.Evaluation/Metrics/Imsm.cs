@@ -66,7 +66,8 @@ public static class Imsm
         return sum / blocks.Sum(block => block.Length);
     }
 
-    private static Tensor Block(Tensor scores, long[] rows)
+    /// <summary>The scores of some triplets with one another's captions.</summary>
+    internal static Tensor Block(Tensor scores, long[] rows)
     {
         var index = torch.tensor(rows);
         return scores.index_select(0, index).index_select(1, index);

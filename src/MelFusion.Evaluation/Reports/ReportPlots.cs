@@ -105,8 +105,8 @@ internal static class ReportPlots
         Fill(grid, double.NaN);
         for (int i = 0; i < pairs.Length; i++)
         {
-            Place(grid, front, Path.Combine(request.Reference, pairs[i].File), 0, i * (TileFrames + Gap));
-            Place(grid, front, Path.Combine(request.Generated, byId[pairs[i].Id].File), bands + Gap, i * (TileFrames + Gap));
+            Place(grid, front, Path.Combine(EmbeddingPipeline.FolderOf(request.Reference), pairs[i].File), 0, i * (TileFrames + Gap));
+            Place(grid, front, Path.Combine(EmbeddingPipeline.FolderOf(request.Generated), byId[pairs[i].Id].File), bands + Gap, i * (TileFrames + Gap));
         }
 
         using var plot = new Plot();

@@ -37,6 +37,10 @@ public static class ReportWriter
         foreach (var (name, metric) in report.Metrics)
         {
             csv.Append(CultureInfo.InvariantCulture, $"{name},generated,{metric.Value:R},{metric.Low:R},{metric.High:R},{metric.Bias:R},{Quoted(Note(metric))}\n");
+            foreach (var (part, value) in metric.Parts ?? new Dictionary<string, double>())
+            {
+                csv.Append(CultureInfo.InvariantCulture, $"{name},{part},{value:R},,,,\n");
+            }
         }
 
         foreach (var (control, figures) in report.Controls)
@@ -106,8 +110,9 @@ public static class ReportWriter
     /// <summary>A figure as a person reads it.</summary>
     public static string Shown(double? value) => value is { } number ? number.ToString("0.####", CultureInfo.InvariantCulture) : "-";
 
-    /// <summary>Why there is no figure, or what to bear in mind.</summary>
-    public static string Note(MetricValue metric) => metric.Reason ?? metric.Warning ?? string.Empty;
+    /// <summary>Why there is no figure, or what belongs to it and what to bear in mind.</summary>
+    public static string Note(MetricValue metric) => metric.Reason ?? string.Join("; ", (metric.Parts ?? new Dictionary<string, double>())
+        .Select(part => $"{part.Key.Replace('_', ' ')} {Shown(part.Value)}").Append(metric.Warning).Where(text => text is not null));
 
     private static IEnumerable<(string Title, List<string[]> Rows)> Tables(EvaluationReport report)
     {

@@ -41,12 +41,12 @@ public sealed class EvaluateCommandTests : IDisposable
     [Fact]
     public void Figures_whose_weights_are_missing_are_null_with_the_reason_and_the_exit_code_is_0()
     {
-        var (code, output, _) = Run("evaluate", "--reference", "a", "--generated", "b", "--evaluator", "cnn14", "--json", "--report", _folder);
+        var (code, output, _) = Run("evaluate", "--reference", "a", "--generated", "b", "--evaluator", "cnn14", "--weights", _folder, "--json", "--report", _folder);
 
         code.ShouldBe(ExitCode.Done);
         using var json = JsonDocument.Parse(output);
         json.RootElement.GetProperty("metrics").GetProperty("fd").GetProperty("value").ValueKind.ShouldBe(JsonValueKind.Null);
-        json.RootElement.GetProperty("metrics").GetProperty("fd").GetProperty("reason").GetString()!.ShouldContain("weights of cnn14");
+        json.RootElement.GetProperty("metrics").GetProperty("fd").GetProperty("reason").GetString()!.ShouldContain("the weights of cnn14 are missing");
         File.Exists(Path.Combine(_folder, "report.json")).ShouldBeTrue();
     }
 

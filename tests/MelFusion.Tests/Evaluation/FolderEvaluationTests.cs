@@ -64,7 +64,10 @@ public sealed class FolderEvaluationTests : IDisposable
         Make("reference", 8, 0);
         Make("generated", 8, 0.05);
 
-        var (report, _) = FolderEvaluation.Run(Request("reference", "generated") with { Metrics = EvaluationRequest.AllMetrics }, _levels);
+        var (report, _) = FolderEvaluation.Run(Request("reference", "generated") with
+        {
+            Metrics = [.. EvaluationRequest.AllMetrics.Except(NoteEvaluator.Figures)], Weights = _folder,
+        }, _levels);
 
         using var json = JsonDocument.Parse(report.ToJson());
         json.RootElement.EnumerateObject().Select(part => part.Name).ShouldBe(["passport", "metrics", "controls", "skipped"]);
@@ -90,7 +93,7 @@ public sealed class FolderEvaluationTests : IDisposable
         string generated = Make("generated", 4, 0.05);
         File.WriteAllBytes(Path.Combine(generated, "<b>.wav"), []);
         string folder = Path.Combine(_folder, "report");
-        var request = Request("reference", "generated") with { Metrics = ["fad", "kl", "clap"] };
+        var request = Request("reference", "generated") with { Metrics = ["fad", "kl", "clap"], Weights = _folder };
         var (report, details) = FolderEvaluation.Run(request, _levels);
 
         ReportWriter.Write(folder, report, request, details);
@@ -100,20 +103,20 @@ public sealed class FolderEvaluationTests : IDisposable
         File.ReadAllLines(Path.Combine(folder, "report.csv"))[..2].ShouldBe(["metric,of,value,low,high,bias,note", ReportWriter.ToCsv(report).Split('\n')[1]]);
         File.ReadAllText(Path.Combine(folder, "report.md")).ShouldContain("| silence |");
         File.ReadAllText(Path.Combine(folder, "report.html")).ShouldContain("generated/&lt;b&gt;.wav");
-        File.ReadAllText(Path.Combine(folder, "report.html")).ShouldContain("it needs the weights of CLAP");
+        File.ReadAllText(Path.Combine(folder, "report.html")).ShouldContain("the weights of clap are missing");
         new FileInfo(Path.Combine(folder, "spectrograms.png")).Length.ShouldBeGreaterThan(2000);
     }
 
     [Fact]
     public void An_evaluator_that_is_not_here_leaves_figures_null_with_the_reason()
     {
-        var (evaluator, reason) = EvaluatorFolder.Open("vggish");
+        var (evaluator, reason) = EvaluatorFolder.Open("vggish", _folder);
 
         var report = FolderEvaluation.Unavailable(Request("reference", "generated"), "vggish", reason);
 
         evaluator.ShouldBeNull();
         report.Metrics["fad"].ShouldBe(new MetricValue(null, Reason: reason));
-        reason.ShouldContain("weights of vggish");
+        reason.ShouldContain("weights of vggish are missing");
     }
 
     [Fact]
@@ -124,7 +127,9 @@ public sealed class FolderEvaluationTests : IDisposable
         File.WriteAllText(Path.Combine(generated, "corrupt.mp3"), "this is no sound");
         File.WriteAllText(Path.Combine(generated, "notes.txt"), "no sound file and no candidate for one");
         WavFile.Write(Path.Combine(generated, "one-sample.wav"), [0.5f], Rate);
+        WavFile.Write(Path.Combine(generated, "half-hour.wav"), new float[30 * 60 * 1000], 1000);
         WavFile.Write(Path.Combine(generated, "low.wav"), Tone(8000, 1, 0), 8000);
+        WriteStereo(Path.Combine(generated, "stereo.wav"), Tone(Rate, 2, 0), Rate);
         WavFile.Write(Path.Combine(generated, "high.wav"), Tone(96000, 1, 0), 96000);
         WavFile.Write(Path.Combine(generated, "long.wav"), Tone(Rate, 9, 0), Rate);
 
@@ -132,13 +137,29 @@ public sealed class FolderEvaluationTests : IDisposable
 
         report.Skipped.Select(file => file.File).ShouldBe(["generated/corrupt.mp3", "generated/empty.wav", "generated/one-sample.wav"]);
         report.Skipped.ShouldAllBe(file => file.Reason.Length > 10 && !file.Reason.Contains(_folder));
-        details.Generated.Select(clip => clip.Id).ShouldBe(["clip-0", "clip-1", "clip-2", "high", "long", "low"]);
-        report.Passport.UnpairedIds.ShouldBe(["high", "long", "low"]);
+        details.Generated.Select(clip => clip.Id).ShouldBe(["clip-0", "clip-1", "clip-2", "half-hour", "high", "long", "low", "stereo"]);
+        report.Passport.UnpairedIds.ShouldBe(["half-hour", "high", "long", "low", "stereo"]);
         report.Passport.GeneratedSeconds.ShouldBe([1, 4]);
+        float[] left = details.Generated.Single(clip => clip.Id == "long").Embedding.Patches[0], both = details.Generated.Single(clip => clip.Id == "stereo").Embedding.Patches[0];
+        both.Zip(left).ShouldAllBe(pair => Math.Abs((pair.First * 4) - pair.Second) < 1e-4, "the right channel is silent, so that the mean is half the left");
         Should.Throw<MelFusionException>(() => FolderEvaluation.Run(Request("reference", "nowhere"), _levels)).Message.ShouldContain("there is no such folder");
         Directory.CreateDirectory(Path.Combine(_folder, "bare"));
         Should.Throw<MelFusionException>(() => FolderEvaluation.Run(Request("reference", "bare"), _levels)).Message.ShouldContain("there is no sound file in it");
         Directory.GetFiles(reference).Length.ShouldBe(3);
+    }
+
+    [Fact]
+    public void A_split_of_a_data_set_is_a_folder_of_its_sounds()
+    {
+        string split = Path.GetDirectoryName(Make("split/audio", 3, 0))!;
+        File.WriteAllText(Path.Combine(split, "table.jsonl"), "{\"id\":\"clip-0\",\"captions\":[\"a\"]}\n");
+        Make("generated", 3, 0.05);
+
+        var (report, details) = FolderEvaluation.Run(Request("split", "generated"), _levels);
+        ReportWriter.Write(Path.Combine(_folder, "report"), report, Request("split", "generated"), details);
+
+        report.Passport.PairCount.ShouldBe(3);
+        File.Exists(Path.Combine(_folder, "report", "spectrograms.png")).ShouldBeTrue();
     }
 
     [Fact]
@@ -186,6 +207,30 @@ public sealed class FolderEvaluationTests : IDisposable
         }
 
         return folder;
+    }
+
+    /// <summary>16-bit samples on the left, silence on the right.</summary>
+    private static void WriteStereo(string path, float[] left, int rate)
+    {
+        using var writer = new BinaryWriter(File.Create(path));
+        int bytes = left.Length * 4;
+        writer.Write("RIFF"u8);
+        writer.Write(36 + bytes);
+        writer.Write("WAVEfmt "u8);
+        writer.Write(16);
+        writer.Write((short)1);
+        writer.Write((short)2);
+        writer.Write(rate);
+        writer.Write(rate * 4);
+        writer.Write((short)4);
+        writer.Write((short)16);
+        writer.Write("data"u8);
+        writer.Write(bytes);
+        foreach (float sample in left)
+        {
+            writer.Write((short)Math.Round(sample * 32767));
+            writer.Write((short)0);
+        }
     }
 
     private static float[] Tone(int rate, double seconds, double noise, int seed = 0)

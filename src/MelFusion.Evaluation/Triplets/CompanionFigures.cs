@@ -1,0 +1,271 @@
+using System.Security.Cryptography;
+using System.Text;
+using MelFusion.Evaluation.Embeddings;
+using MelFusion.Evaluation.Metrics;
+using MelFusion.Image;
+using MelFusion.Text;
+using MelFusion.Weights;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MelFusion.Evaluation.Triplets;
+
+/// <summary>
+/// Figures that need networks beside the evaluator, and captions or pictures: clap, imsm, imsm-open, and those of notes. Each is computed for the
+/// references too, which says what it can reach.
+/// </summary>
+internal sealed class CompanionFigures : IDisposable
+{
+    private static readonly string[] OfTriplets = ["clap", "imsm", "imsm-open"];
+
+    private readonly Audition _audition;
+    private readonly IEvaluator _evaluator;
+    private readonly TripletTable _table;
+    private readonly Dictionary<string, IEvaluator> _networks = [];
+    private readonly SortedDictionary<string, string> _hashes = new(StringComparer.Ordinal);
+    private readonly SortedSet<string> _triplets = new(StringComparer.Ordinal);
+    private OpenSpace? _space;
+
+    /// <summary>For one evaluation.</summary>
+    /// <param name="audition">Its folders.</param>
+    /// <param name="evaluator">Its evaluator, which stays its owner's to dispose.</param>
+    public CompanionFigures(Audition audition, IEvaluator evaluator)
+    {
+        (_audition, _evaluator) = (audition, evaluator);
+        _table = new TripletTable(audition.Request.Captions ?? EmbeddingPipeline.TableOf(audition.Request.Reference), audition.Request.Images);
+    }
+
+    /// <summary>SHA-256 of the weights of the networks that were used, by name.</summary>
+    public IReadOnlyDictionary<string, string> Hashes => _hashes;
+
+    /// <summary>SHA-256 over names, captions and pictures of the triplets that count; empty where none was needed.</summary>
+    public string TripletsSha256 => _triplets.Count == 0 ? string.Empty : Hash(string.Join('\n', _triplets));
+
+    /// <summary>Whether a figure is computed here.</summary>
+    public static bool Offers(string name) => OfTriplets.Contains(name) || NoteEvaluator.Figures.Contains(name);
+
+    /// <summary>The figure of the generated sounds.</summary>
+    public MetricValue Measure(string name)
+    {
+        using var scope = NewDisposeScope();
+        return name switch
+        {
+            "clap" => WithReference(Clap),
+            "imsm" => WithReference(Paper),
+            "imsm-open" => WithReference(Open),
+            _ => WithReference(generated => Notes(NoteEvaluator.Figures.ToList().IndexOf(name), generated)),
+        };
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _space?.Dispose();
+        foreach (var network in _networks.Values.Where(network => network != _evaluator))
+        {
+            network.Dispose();
+        }
+    }
+
+    private static MetricValue WithReference(Func<bool, MetricValue> measure)
+    {
+        var figure = measure(true);
+        return figure.Value is not null && measure(false).Value is { } reference
+            ? figure with { Parts = new Dictionary<string, double>(figure.Parts ?? new Dictionary<string, double>()) { ["reference"] = reference } }
+            : figure;
+    }
+
+    private MetricValue Clap(bool generated)
+    {
+        if (Network("clap", out string reason) is not ClapEvaluator clap)
+        {
+            return MetricValue.None(reason);
+        }
+
+        var (clips, warning) = Triplets(clap, generated, withPictures: false);
+        if (clips.Length == 0)
+        {
+            return MetricValue.None(warning!);
+        }
+
+        var cosines = CosineScore.Matrix(Rows(clips.Select(triplet => triplet.Clip.Embedding.Clip)), clap.EmbedTexts([.. clips.Select(triplet => triplet.Caption)]));
+        double[] all = cosines.contiguous().data<double>().ToArray();
+        double[] right = [.. clips.Select((_, i) => all[(i * clips.Length) + i])];
+        double[] wrong = [.. all.Where((_, i) => clips[i / clips.Length].Caption != clips[i % clips.Length].Caption)];
+        var interval = _audition.Request.BootstrapRounds == 0 ? null
+            : Bootstrap.OfMean(right, _audition.Request.BootstrapRounds, new Random(_audition.Request.Seed));
+        var parts = new Dictionary<string, double>();
+        if (wrong.Length > 0)
+        {
+            parts["shuffled"] = wrong.Average();
+        }
+
+        return new MetricValue(right.Average(), interval?.Low, interval?.High, interval?.Bias, Warning: warning, Parts: parts);
+    }
+
+    private MetricValue Paper(bool generated)
+    {
+        if (Network("clap", out string reason) is not ClapEvaluator clap)
+        {
+            return MetricValue.None(reason);
+        }
+
+        (string? folder, string missing) = EvaluatorFolder.Find("clip", _audition.Request.Weights);
+        if (folder is null)
+        {
+            return MetricValue.None(missing);
+        }
+
+        var (clips, warning) = Triplets(clap, generated, withPictures: true);
+        if (clips.Length == 0)
+        {
+            return MetricValue.None(warning!);
+        }
+
+        _hashes["clip"] = EmbeddingCache.HashOf(NetworkFolder.WeightsIn(folder));
+        var config = ConfigFile.Read<ClipConfig>(Path.Combine(folder, "config.json"));
+        var tokenizer = ClipTokenizer.Open(folder, config.TextConfig.MaxPositionEmbeddings);
+        using var clip = NetworkFolder.Fill(folder, new Clip(config, Placement.Cpu));
+        string[] captions = [.. clips.Select(triplet => triplet.Caption)];
+        var texts = torch.cat([.. captions.Select(caption => clip.EmbedTexts(Ids(tokenizer.Encode(caption), tokenizer)))], 0);
+        var pictures = OfPictures(clips, path => clip.EmbedPictures(clip.Pixels(ImageReader.Decode(ImageReader.ReadFile(path), path))));
+        var sounds = Rows(clips.Select(triplet => triplet.Clip.Embedding.Clip));
+        return Score(
+            clips, CosineScore.Matrix(pictures, texts), CosineScore.Matrix(sounds, clap.EmbedTexts(captions)), clip.LogitScale, clap.AudioScale, warning);
+    }
+
+    private MetricValue Open(bool generated)
+    {
+        if (Network("musicnn", out string reason) is not MusicnnEvaluator musicnn)
+        {
+            return MetricValue.None(reason);
+        }
+
+        (string? efficientNet, string noPictures) = EvaluatorFolder.Find("efficientnet-lite0", _audition.Request.Weights);
+        (string? miniLm, string noTexts) = EvaluatorFolder.Find("minilm", _audition.Request.Weights);
+        if (efficientNet is null || miniLm is null)
+        {
+            return MetricValue.None(efficientNet is null ? noPictures : noTexts);
+        }
+
+        var (clips, warning) = Triplets(musicnn, generated, withPictures: true);
+        if (clips.Length == 0)
+        {
+            return MetricValue.None(warning!);
+        }
+
+        _hashes["efficientnet-lite0"] = EmbeddingCache.HashOf(NetworkFolder.WeightsIn(efficientNet));
+        _hashes["minilm"] = EmbeddingCache.HashOf(NetworkFolder.WeightsIn(miniLm));
+        _space ??= new OpenSpace(efficientNet, miniLm, musicnn.Tags);
+        var captions = _space.Captions([.. clips.Select(triplet => triplet.Caption)]);
+        var sounds = _space.Sounds([.. clips.Select(triplet => triplet.Clip.Embedding.Classes)]);
+        return Score(
+            clips, CosineScore.Matrix(OfPictures(clips, _space.Picture), captions), CosineScore.Matrix(sounds, captions), OpenSpace.Scale, OpenSpace.Scale, warning);
+    }
+
+    private MetricValue Notes(int figure, bool generated)
+    {
+        if (Network("basic-pitch", out string reason) is not { } network)
+        {
+            return MetricValue.None(reason);
+        }
+
+        var clips = _audition.Hear(network, generated).Clips;
+        double[] values = [.. clips.Select(clip => (double)clip.Embedding.Clip[figure]).Where(double.IsFinite)];
+        if (values.Length == 0)
+        {
+            return MetricValue.None("no sound is loud enough and has what this figure counts");
+        }
+
+        var interval = _audition.Request.BootstrapRounds == 0 ? null
+            : Bootstrap.OfMean(values, _audition.Request.BootstrapRounds, new Random(_audition.Request.Seed));
+        return new MetricValue(values.Average(), interval?.Low, interval?.High, interval?.Bias, Warning: values.Length == clips.Count ? null
+            : $"{clips.Count - values.Length} of {clips.Count} sounds are too quiet or have nothing that this figure counts");
+    }
+
+    private MetricValue Score(
+        Triplet[] clips, Tensor pictureCosines, Tensor musicCosines, double pictureScale, double musicScale, string? warning)
+    {
+        var scores = new TripletScores(pictureCosines, musicCosines, pictureScale, musicScale, [.. clips.Select(triplet => triplet.Picture)]);
+        var figure = scores.Measure(_audition.Request.Seed, _audition.Request.BootstrapRounds);
+        return figure.Value is null ? figure : figure with { Warning = warning };
+    }
+
+    /// <summary>A row for each clip's picture; a picture of several clips is looked at once.</summary>
+    private Tensor OfPictures(Triplet[] clips, Func<string, Tensor> embed)
+    {
+        var rows = new Dictionary<string, Tensor>();
+        foreach (string path in clips.Select(triplet => triplet.Picture).Distinct())
+        {
+            _audition.Cancellation.ThrowIfCancellationRequested();
+            using var scope = NewDisposeScope();
+            rows[path] = embed(path).MoveToOuterDisposeScope();
+        }
+
+        return torch.cat([.. clips.Select(triplet => rows[triplet.Picture])], 0);
+    }
+
+    /// <summary>The sounds that have a caption and, where it matters, a picture; the warning names how many have not.</summary>
+    private (Triplet[] Clips, string? Warning) Triplets(IEvaluator network, bool generated, bool withPictures)
+    {
+        (string what, string options) = withPictures ? ("caption and picture", "--captions and --images") : ("caption", "--captions");
+        if (_table.LacksAll(withPictures))
+        {
+            return ([], $"it needs {what} for each sound; give {options}");
+        }
+
+        var clips = _audition.Hear(network, generated).Clips;
+        Triplet[] whole = [.. clips.Select(clip => new Triplet(clip, _table.Caption(clip.Id) ?? string.Empty, _table.Picture(clip.Id) ?? string.Empty))
+            .Where(triplet => triplet.Caption.Length > 0 && (triplet.Picture.Length > 0 || !withPictures))];
+        foreach (var triplet in whole)
+        {
+            string picture = withPictures ? EmbeddingCache.HashOf(triplet.Picture) : string.Empty;
+            _triplets.Add($"{triplet.Clip.Id} {Hash(triplet.Caption)} {picture}");
+        }
+
+        return (whole, whole.Length == clips.Count ? null : whole.Length > 0 ? $"{clips.Count - whole.Length} of {clips.Count} sounds have no {what}"
+            : $"it needs {what} for each sound, and none of {clips.Count} has them by its name; give {options}");
+    }
+
+    private IEvaluator? Network(string name, out string reason)
+    {
+        reason = string.Empty;
+        if (_evaluator.Name == name)
+        {
+            return _evaluator;
+        }
+
+        if (!_networks.TryGetValue(name, out var network))
+        {
+            (string? folder, reason) = EvaluatorFolder.Find(name, _audition.Request.Weights);
+            network = folder is null ? null : name == "basic-pitch" ? new NoteEvaluator(folder) : EvaluatorFolder.Open(name, _audition.Request.Weights).Evaluator;
+            if (network is null)
+            {
+                return null;
+            }
+
+            _networks[name] = network;
+            _hashes[name] = network.WeightsSha256;
+        }
+
+        return network;
+    }
+
+    private static Tensor Rows(IEnumerable<float[]> rows) => torch.stack([.. rows.Select(row => torch.tensor(row))]);
+
+    private static Tensor Ids(TokenIds tokens, ClipTokenizer tokenizer)
+    {
+        var ids = new long[tokenizer.MaxLength];
+        Array.Fill(ids, tokenizer.PadId);
+        for (int i = 0; i < tokens.Ids.Count; i++)
+        {
+            ids[i] = tokens.Ids[i];
+        }
+
+        return torch.tensor(ids).unsqueeze(0);
+    }
+
+    private static string Hash(string text) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
+
+    private sealed record Triplet(EmbeddedClip Clip, string Caption, string Picture);
+}
