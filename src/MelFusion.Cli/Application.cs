@@ -66,6 +66,7 @@ internal static class Application
             new TrainCommand(session),
             new DataCommand(session),
             new EvaluateCommand(session),
+            new MeasureCommand(session),
             new ModelsCommand(session),
             new DoctorCommand(session),
         };

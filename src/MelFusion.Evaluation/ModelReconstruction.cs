@@ -19,16 +19,9 @@ public sealed class ModelReconstruction(MelFusionModel model)
         int cell = config.HopLength * model.Vae.Config.Factor;
         int frames = Math.Max(1, (samples.Length + cell - 1) / cell) * model.Vae.Config.Factor;
         var mel = model.Mel.Forward(model.Mel.Prepare(torch.tensor(samples, device: model.Place.Device).unsqueeze(0), frames)); // (1, M, T)
-        var (mean, _) = model.Vae.Encode(model.Mel.Normalise(mel).transpose(1, 2).unsqueeze(1)); // (1, C, T / f, M / f)
-        var decoded = model.Mel.Denormalise(model.Vae.Decode(mean)).squeeze(1).transpose(1, 2).contiguous(); // (1, M, T)
-        var waveform = model.Vocoder.Forward(decoded);
-        waveform = waveform.narrow(1, 0, Math.Min(waveform.shape[1], decoded.shape[2] * config.HopLength));
-        if (model.Folder.Defaults.Refine > 0)
-        {
-            using var refinement = new SpectralRefinement(model.Mel);
-            waveform = refinement.Refine(waveform, decoded, model.Folder.Defaults.Refine);
-        }
-
-        return new Waveform([waveform.flatten().cpu().data<float>().ToArray()], config.SampleRate);
+        var decoded = new ModelMeasurement(model).ThroughAutoencoder(mel);
+        var waveform = new MelToWave(model).Forward(decoded, VocoderKind.HifiGan, model.Folder.Defaults.Refine, seed: 0, CancellationToken.None);
+        long kept = Math.Min(waveform.shape[1], decoded.shape[2] * config.HopLength);
+        return new Waveform([waveform.narrow(1, 0, kept).flatten().cpu().data<float>().ToArray()], config.SampleRate);
     }
 }

@@ -12,19 +12,21 @@ internal sealed class MelToWave(MelFusionModel model)
 
     /// <summary>Log-mel (1, M, T) to the waveform (1, samples).</summary>
     /// <param name="mel">The mel.</param>
-    /// <param name="recipe">Which vocoder, how much refinement, and the clip's seed, which draws Griffin-Lim's first phases.</param>
+    /// <param name="vocoder">What makes the waveform.</param>
+    /// <param name="refine">Rounds of refinement after it.</param>
+    /// <param name="seed">Griffin-Lim's first phases are drawn with this clip's seed.</param>
     /// <param name="cancellation">Looked at before every chunk and round.</param>
-    public Tensor Forward(Tensor mel, Recipe recipe, CancellationToken cancellation)
+    public Tensor Forward(Tensor mel, VocoderKind vocoder, int refine, long seed, CancellationToken cancellation)
     {
         using var scope = NewDisposeScope();
-        var waveform = recipe.Vocoder == VocoderKind.HifiGan
+        var waveform = vocoder == VocoderKind.HifiGan
             ? model.Vocoder.Forward(mel, cancellation: cancellation)
-            : WithoutNetwork(mel, recipe.Seed + recipe.Candidate, cancellation);
-        if (recipe.Refine > 0)
+            : WithoutNetwork(mel, seed, cancellation);
+        if (refine > 0)
         {
             long samples = Math.Min(waveform.shape[1], mel.shape[2] * model.Mel.Config.HopLength);
             using var refinement = new SpectralRefinement(model.Mel);
-            waveform = refinement.Refine(waveform.narrow(1, 0, samples), mel, recipe.Refine, cancellation: cancellation);
+            waveform = refinement.Refine(waveform.narrow(1, 0, samples), mel, refine, cancellation: cancellation);
         }
 
         return waveform.MoveToOuterDisposeScope();

@@ -88,7 +88,8 @@ public sealed class MusicGenerator(MelFusionModel model, TimeProvider? time = nu
             cancellation.ThrowIfCancellationRequested();
             var mel = DecodeMel(latent.narrow(0, candidate, 1), cancellation); // (1, M, T)
             done((2 * candidate) + 1);
-            var waveform = new MelToWave(model).Forward(mel, plan.RecipeOf(candidate), cancellation);
+            var own = plan.RecipeOf(candidate);
+            var waveform = new MelToWave(model).Forward(mel, own.Vocoder, own.Refine, own.Seed + own.Candidate, cancellation);
             done((2 * candidate) + 2);
             return waveform.MoveToOuterDisposeScope();
         });

@@ -9,7 +9,7 @@ namespace MelFusion.Evaluation.Reports;
 /// <summary>The pictures of a report.</summary>
 internal static class ReportPlots
 {
-    private const int GridClips = 6, TileFrames = 300, Gap = 8;
+    private const int GridClips = 6;
     private const double LongestSeconds = 10;
 
     /// <summary>Draws what there is enough of, and names the files with their titles.</summary>
@@ -100,53 +100,15 @@ internal static class ReportPlots
         }
 
         using var front = new MelSpectrogram(MelConfig.Tango);
-        int bands = front.Config.NMels;
-        var grid = new double[(2 * bands) + Gap, (pairs.Length * (TileFrames + Gap)) - Gap];
-        Fill(grid, double.NaN);
-        for (int i = 0; i < pairs.Length; i++)
-        {
-            Place(grid, front, Path.Combine(EmbeddingPipeline.FolderOf(request.Reference), pairs[i].File), 0, i * (TileFrames + Gap));
-            Place(grid, front, Path.Combine(EmbeddingPipeline.FolderOf(request.Generated), byId[pairs[i].Id].File), bands + Gap, i * (TileFrames + Gap));
-        }
-
-        using var plot = new Plot();
-        plot.Add.Heatmap(grid);
-        plot.Title(string.Join("    ", pairs.Select(pair => pair.Id.Length <= 24 ? pair.Id : pair.Id[..24])));
-        plot.HideAxesAndGrid();
-        plot.SavePng(path, 260 * Math.Max(2, pairs.Length), 460);
+        SpectrogramSheet.Draw(
+            path, front,
+            [
+                [.. pairs.Select(pair => Read(Path.Combine(EmbeddingPipeline.FolderOf(request.Reference), pair.File)))],
+                [.. pairs.Select(pair => Read(Path.Combine(EmbeddingPipeline.FolderOf(request.Generated), byId[pair.Id].File)))],
+            ],
+            string.Join("    ", pairs.Select(pair => pair.Id.Length <= 24 ? pair.Id : pair.Id[..24])));
     }
 
-    /// <summary>Draws the first seconds of a sound, band 0 at the bottom, squeezed to the tile's width.</summary>
-    private static void Place(double[,] grid, MelSpectrogram front, string path, int row, int column)
-    {
-        using var scope = NewDisposeScope();
-        var limits = new AudioLimits { Mono = true, Cut = true, Duration = TimeSpan.FromSeconds(LongestSeconds) };
-        float[] samples = Resampler.Resample(AudioFile.Read(path, limits), front.Config.SampleRate).Channels[0];
-        if (samples.Length < front.ShortestSignal)
-        {
-            return;
-        }
-
-        var mel = front.Forward(torch.tensor(samples).unsqueeze(0))[0]; // (M, T)
-        (int bands, int frames) = ((int)mel.shape[0], (int)mel.shape[1]);
-        float[] values = mel.contiguous().data<float>().ToArray();
-        for (int band = 0; band < bands; band++)
-        {
-            for (int x = 0; x < TileFrames; x++)
-            {
-                grid[row + bands - 1 - band, column + x] = values[(band * frames) + (x * frames / TileFrames)];
-            }
-        }
-    }
-
-    private static void Fill(double[,] grid, double value)
-    {
-        for (int i = 0; i < grid.GetLength(0); i++)
-        {
-            for (int j = 0; j < grid.GetLength(1); j++)
-            {
-                grid[i, j] = value;
-            }
-        }
-    }
+    private static Waveform Read(string path) =>
+        AudioFile.Read(path, new AudioLimits { Mono = true, Cut = true, Duration = TimeSpan.FromSeconds(LongestSeconds) });
 }

@@ -41,11 +41,18 @@ public sealed record TrainingRow
         return rows.Count > 0 ? rows : throw new MelFusionException($"{path} has no rows; build the data again.");
     }
 
+    private IEnumerable<string> Files => Audio is null ? Images : Images.Append(Audio);
+
+    private static bool LeavesFolder(string name) => System.IO.Path.IsPathRooted(name) || name.Split('/', '\\').Contains("..");
+
     private static TrainingRow Parse(string line, string path, int number)
     {
         try
         {
-            return JsonSerializer.Deserialize<TrainingRow>(line, Json) ?? throw new MelFusionException($"{path}: line {number} is null where a row must be.");
+            var row = JsonSerializer.Deserialize<TrainingRow>(line, Json) ?? throw new MelFusionException($"{path}: line {number} is null where a row must be.");
+            return row.Files.FirstOrDefault(LeavesFolder) is { } outside
+                ? throw new MelFusionException($"{path}: line {number} names '{outside}', which does not lie in the split's folder.")
+                : row;
         }
         catch (JsonException e)
         {

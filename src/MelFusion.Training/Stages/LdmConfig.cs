@@ -67,6 +67,10 @@ public sealed record MusicLdmConfig : LdmConfig
     /// <summary>At most so many clips of a split, evenly chosen: less to encode where time is short.</summary>
     public int MostClips { get; init; } = int.MaxValue;
 
+    /// <summary>Steps of the latent in time that a training sample has, a stretch of the clip drawn by chance; null: the whole clip.</summary>
+    /// <remarks>The UNet knows no positions, so that a run on short samples meets several times as many texts and pictures in the same time; a run on whole clips can start from it.</remarks>
+    public int? CropFrames { get; init; }
+
     /// <summary>Steps of the pictures' DDIM inversion.</summary>
     public int InversionSteps { get; init; } = 25;
 

@@ -27,6 +27,7 @@ internal sealed class MusicLdmStage : ITrainingStage
         (_config, _settings) = (config, config.MusicLdm);
         _model = new(context, _settings, "train", "validation");
         (_train, _validation) = (_model["train"], _model["validation"]);
+        RequireWholeCells();
         _model.PrepareSynapse(config.StartFrom, sample => Draw(BeforeTraining, sample));
     }
 
@@ -77,10 +78,24 @@ internal sealed class MusicLdmStage : ITrainingStage
         string caption = _train.Rows[row].Captions[choices.Next(_train.Rows[row].Captions.Count)];
         string picture = _train.Rows[row].Images[choices.Next(_train.Rows[row].Images.Count)];
         long t = choices.NextInt64(_model.Schedule.Length);
+        var clean = Crop(_train.Latents.Draw(row, generator), choices);
         return new(
-            _train.Latents.Draw(row, generator), randn(_train.Latents.Shape, generator: generator), t,
+            clean, randn(clean.shape, generator: generator), t,
             dropText ? string.Empty : caption, dropPicture ? null : _train.Trajectories.At(picture, t));
     }
+
+    private void RequireWholeCells()
+    {
+        int cell = 1 << (_settings.Network.Levels - 1);
+        if (_settings.CropFrames is { } frames && (frames < cell || frames % cell != 0))
+        {
+            throw new MelFusionException($"music_ldm.crop_frames is {frames} and must be a multiple of {cell}, as the network halves it {_settings.Network.Levels - 1} times.");
+        }
+    }
+
+    /// <summary>A stretch of a clip's latent (C, time, mel).</summary>
+    private Tensor Crop(Tensor latent, Random choices) =>
+        _settings.CropFrames is { } frames && frames < latent.shape[1] ? latent.narrow(1, choices.NextInt64(latent.shape[1] - frames + 1), frames) : latent;
 
     private (bool Text, bool Picture) Dropout(double u) =>
         u < _settings.BothDropout ? (true, true)

@@ -58,13 +58,14 @@ public static class WaveDistance
 
     /// <summary>
     /// Mean over transforms of 512, 1024 and 2048 samples (hop a quarter) of spectral convergence, ||A| - |B|| / ||A|| in the Frobenius norm, plus the mean
-    /// |ln |A| - ln |B||, magnitudes floored at 1e-4; A is the reference. Waveforms are (B, n).
+    /// |ln |A| - ln |B||, magnitudes floored at 1e-4; A is the reference. Waveforms are (B, n), of more than
+    /// 256 samples; a transform whose half is not shorter than they are is left out.
     /// </summary>
     public static double MultiResolutionStft(Tensor reference, Tensor waveform)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        return FftSizes.Average(size =>
+        return FftSizes.Where(size => reference.shape[1] > size / 2).Average(size =>
         {
             var stft = Stft.Centred(size, size / 4);
             (var a, var b) = (stft.Forward(reference).abs().clamp_min(1e-4), stft.Forward(waveform).abs().clamp_min(1e-4));

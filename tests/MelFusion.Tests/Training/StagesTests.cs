@@ -54,6 +54,20 @@ public sealed class StagesTests : IDisposable
     }
 
     [Fact]
+    public void A_music_stage_on_short_samples_is_a_start_for_one_on_whole_clips()
+    {
+        Array.ForEach([MelVae(), ImageVae(), ImageLdm()], config => TrainingRun.Run(config));
+        var whole = Music("whole");
+        var shorter = whole with { Output = In("short"), MusicLdm = whole.MusicLdm with { CropFrames = 4 } };
+
+        shorter.Continues(whole).ShouldBeFalse("it is another run");
+        double first = TrainingRun.Run(shorter).Loss;
+        TrainingRun.Run(whole with { StartFrom = In("model") }).Loss.ShouldNotBe(first);
+        Should.Throw<MelFusionException>(() => TrainingRun.Run(whole with { Output = In("odd"), MusicLdm = whole.MusicLdm with { CropFrames = 3 } }))
+            .Message.ShouldContain("crop_frames");
+    }
+
+    [Fact]
     public void A_missing_stage_is_named() =>
         Should.Throw<MelFusionException>(() => TrainingRun.Run(ImageLdm())).Message.ShouldContain("train the stage that makes 'image_vae' first");
 

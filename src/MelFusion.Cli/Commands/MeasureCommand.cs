@@ -1,0 +1,94 @@
+using System.CommandLine;
+using MelFusion.Cli.Output;
+using MelFusion.Evaluation;
+using MelFusion.Training;
+using MelFusion.Training.Data;
+using MelFusion.Weights;
+
+namespace MelFusion.Cli.Commands;
+
+/// <summary>Measure a model on held-out data for its model card: what text and picture are worth to it, what its parts keep, whether what it makes is sound.</summary>
+internal sealed class MeasureCommand : Command
+{
+    private readonly Session _session;
+    private readonly Option<string?> _model = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Model), "folder");
+    private readonly Option<string?> _data = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Data), "folder");
+    private readonly Option<string?> _split = Setting.Text<MeasureSettings>(nameof(MeasureSettings.Split), 100);
+    private readonly Option<long?> _conditions = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Conditions), 2, 1_000_000);
+    private readonly Option<long?> _clips = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Clips), 1, 1_000_000);
+    private readonly Option<long?> _seeds = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Seeds), 1, 1_000_000);
+    private readonly Option<string?> _report = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Report), "folder");
+    private readonly Option<string?> _cache = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Cache), "folder");
+    private readonly Option<bool> _json = Setting.Flag<MeasureSettings>(nameof(MeasureSettings.Json));
+
+    /// <summary>The command with its options.</summary>
+    public MeasureCommand(Session session) : base("measure", Documentation.Id<MeasureCommand>())
+    {
+        _session = session;
+        Option[] options = [_model, _data, _split, _conditions, _clips, _seeds, _report, _cache, _json];
+        Array.ForEach(options, Add);
+        SetAction(result => Run(Read(result)));
+    }
+
+    private MeasureSettings Read(ParseResult result)
+    {
+        var defaults = new MeasureSettings();
+        return new()
+        {
+            Model = result.GetValue(_model),
+            Data = result.GetValue(_data) ?? defaults.Data,
+            Split = result.GetValue(_split) ?? defaults.Split,
+            Conditions = (int?)result.GetValue(_conditions) ?? defaults.Conditions,
+            Clips = (int?)result.GetValue(_clips) ?? defaults.Clips,
+            Seeds = (int?)result.GetValue(_seeds) ?? defaults.Seeds,
+            Report = result.GetValue(_report) ?? defaults.Report,
+            Cache = result.GetValue(_cache),
+            Json = result.GetValue(_json),
+        };
+    }
+
+    private int Run(MeasureSettings settings)
+    {
+        string folder = ModelPlace.Find(settings.Model);
+        var console = _session.ForPeople(settings.Json);
+        Directory.CreateDirectory(settings.Report);
+        var conditions = TrainingView.Show(console, progress => ConditionComparison.Measure(
+            new()
+            {
+                Stage = TrainingStage.MusicLdm, Model = folder, Data = settings.Data, Output = settings.Report, Cache = settings.Cache,
+                Precision = Processor.Resolve(Precision.Auto) == Precision.Bf16 ? ComputePrecision.Bf16 : ComputePrecision.Fp32,
+            },
+            settings.Split, settings.Conditions, progress, _session.Cancellation));
+        using var model = MelFusionModel.Load(ModelFolder.Open(folder));
+        var clips = HeldOut(settings);
+        string sounds = Path.Combine(settings.Report, "clips");
+        var figures = CountView.Show<(string What, int Done, int Count), MeasuredFigures>(
+            console, value => (value.What, Words.Text($"{value.What}: {value.Done} of {value.Count} clips")),
+            progress =>
+            {
+                var measurement = new ModelMeasurement(model);
+                var (kept, made) = (Evenly.Some(clips, settings.Clips), Evenly.Some(clips, settings.Seeds));
+                var reconstruction = measurement.Reconstruct(kept, done => progress.Report(("autoencoder and vocoders", done, kept.Count)), _session.Cancellation);
+                var sound = measurement.Make(made, sounds, done => progress.Report(("making music", done, made.Count)), _session.Cancellation);
+                measurement.DrawSheet(Path.Combine(settings.Report, "spectrograms.png"), made, sounds);
+                return new(Path.GetFileName(Path.GetFullPath(folder)), model.WeightsSha256, settings.Split, conditions, reconstruction, sound);
+            });
+        figures.Write(settings.Report);
+        conditions.Write(Path.Combine(settings.Report, "conditions.json"), Path.Combine(settings.Report, "conditions.csv"));
+        console.Write(figures.Table());
+        if (settings.Json)
+        {
+            _session.WriteJson(figures.ToLine());
+        }
+
+        return ExitCode.Done;
+    }
+
+    private static IReadOnlyList<HeldOutClip> HeldOut(MeasureSettings settings)
+    {
+        string folder = Path.Combine(settings.Data, settings.Split);
+        return [.. TrainingRow.ReadTable(settings.Data, settings.Split)
+            .Where(row => row is { Audio: not null, Images.Count: > 0, Captions.Count: > 0 })
+            .Select(row => new HeldOutClip(row.Id, Path.Combine(folder, row.Audio!), Path.Combine(folder, row.Images[0]), row.Captions[0]))];
+    }
+}

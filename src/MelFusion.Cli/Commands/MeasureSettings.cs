@@ -1,0 +1,32 @@
+namespace MelFusion.Cli.Commands;
+
+/// <summary>What <c>melfusion measure</c> was asked for.</summary>
+internal sealed record MeasureSettings
+{
+    /// <summary>Model folder to measure (default: the one that comes with the program).</summary>
+    public string? Model { get; init; }
+
+    /// <summary>Data folder as 'melfusion data build' writes it (default: data/openmel).</summary>
+    public string Data { get; init; } = "data/openmel";
+
+    /// <summary>Which clips: train, validation or test (default: test).</summary>
+    public string Split { get; init; } = "test";
+
+    /// <summary>Clips whose losses under right and wrong texts and pictures are compared (default: 500).</summary>
+    public int Conditions { get; init; } = 500;
+
+    /// <summary>Clips that go through the autoencoder and the vocoders (default: 50).</summary>
+    public int Clips { get; init; } = 50;
+
+    /// <summary>Clips that are made, one seed each, from texts and pictures of the split (default: 20).</summary>
+    public int Seeds { get; init; } = 20;
+
+    /// <summary>Folder for figures, spectrograms and the clips that were made (default: measured).</summary>
+    public string Report { get; init; } = "measured";
+
+    /// <summary>Folder of caches of encoded data, which measurements and trainings may share (default: in the report's folder).</summary>
+    public string? Cache { get; init; }
+
+    /// <summary>Print the figures as JSON on standard output.</summary>
+    public bool Json { get; init; }
+}

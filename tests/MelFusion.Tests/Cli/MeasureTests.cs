@@ -1,0 +1,79 @@
+using System.Text.Json;
+using MelFusion.Cli;
+using MelFusion.Evaluation;
+using MelFusion.Tests.Support;
+using MelFusion.Tests.Training;
+using MelFusion.Wave;
+using MelFusion.Weights;
+using Shouldly;
+using Xunit;
+
+namespace MelFusion.Tests.Cli;
+
+/// <summary>The figures of a model card, on a tiny model and clips made here.</summary>
+[Collection(nameof(TrainsAlone))]
+public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void A_model_is_measured_on_a_split_and_the_clips_it_made_are_kept()
+    {
+        WriteData("captions of nothing");
+        var measured = Melfusion.Here(
+            "measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--clips", "2", "--seeds", "2", "--json");
+
+        measured.ExitCode.ShouldBe(ExitCode.Done, measured.Error);
+        using var json = JsonDocument.Parse(measured.Output);
+        json.RootElement.GetProperty("conditions").GetProperty("clips").GetInt32().ShouldBe(3);
+        json.RootElement.GetProperty("reconstruction").GetProperty("vocoders").GetArrayLength().ShouldBe(4);
+        json.RootElement.GetProperty("made").EnumerateArray().Select(made => made.GetProperty("id").GetString()).ShouldBe(["clip-0", "clip-1"]);
+        ClipFile.ReadRecipe(_folder.File("report/clips/clip-1.wav")).Prompt.ShouldBe("captions of nothing 1");
+        File.ReadAllText(_folder.File("report/measured.md")).ShouldContain("another picture above the right one");
+        foreach (string file in new[] { "spectrograms.png", "measured.json", "conditions.csv", "conditions.json" })
+        {
+            new FileInfo(_folder.File("report/" + file)).Length.ShouldBeGreaterThan(0, file);
+        }
+    }
+
+    [Fact]
+    public void Refinement_brings_both_ways_to_a_waveform_nearer_to_the_mel()
+    {
+        WriteData("music");
+        using var model = MelFusionModel.Load(ModelFolder.Open(files.Model));
+
+        var ways = new ModelMeasurement(model).Reconstruct([Clip(0), Clip(1)]).Vocoders;
+
+        foreach (var vocoder in ways.GroupBy(way => way.Vocoder))
+        {
+            vocoder.Single(way => way.Refine > 0).LogMelL1.ShouldBeLessThan(vocoder.Single(way => way.Refine == 0).LogMelL1, vocoder.Key.ToString());
+        }
+    }
+
+    [Fact]
+    public void A_table_that_names_a_file_outside_its_folder_is_refused()
+    {
+        WriteData("music", "../../secret.png");
+        Melfusion.Here("measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"))
+            .ShouldFailWith(ExitCode.Failed, "line 1", "../../secret.png");
+    }
+
+    private HeldOutClip Clip(int i) => new($"clip-{i}", _folder.File($"data/test/{i}.wav"), _folder.File("data/test/picture.bmp"), "music");
+
+    private void WriteData(string caption, string picture = "picture.bmp")
+    {
+        Directory.CreateDirectory(_folder.File("data/test"));
+        File.WriteAllBytes(_folder.File("data/test/picture.bmp"), TinyModel.Picture(2));
+        for (int i = 0; i < 3; i++)
+        {
+            int pitch = 300 + (200 * i);
+            WavFile.Write(
+                _folder.File($"data/test/{i}.wav"), [.. Enumerable.Range(0, 1024).Select(n => (float)(0.3 * Math.Sin(2 * Math.PI * pitch * n / 4000)))], 4000);
+        }
+
+        File.WriteAllLines(_folder.File("data/test/table.jsonl"), Enumerable.Range(0, 3).Select(i => JsonSerializer.Serialize(
+            new { id = $"clip-{i}", audio = $"{i}.wav", images = new[] { picture }, captions = new[] { $"{caption} {i}" } })));
+    }
+}
