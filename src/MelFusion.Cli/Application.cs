@@ -67,6 +67,7 @@ internal static class Application
             new DataCommand(session),
             new EvaluateCommand(session),
             new MeasureCommand(session),
+            new ReproduceCommand(session),
             new ModelsCommand(session),
             new DoctorCommand(session),
         };

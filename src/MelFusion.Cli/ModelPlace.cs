@@ -1,6 +1,6 @@
 namespace MelFusion.Cli;
 
-/// <summary>Where the default model lies.</summary>
+/// <summary>Where the default model lies, and other files that come with the program.</summary>
 internal static class ModelPlace
 {
     private static readonly string Default = Path.Combine("models", "melfusion-mini");
@@ -14,18 +14,23 @@ internal static class ModelPlace
             return named;
         }
 
-        for (string? folder = AppContext.BaseDirectory; folder is not null; folder = Path.GetDirectoryName(folder))
-        {
-            if (IsModel(Path.Combine(folder, Default)))
-            {
-                return Path.Combine(folder, Default);
-            }
-        }
-
-        return IsModel(Default)
-            ? Default
+        return Above(Path.Combine(Default, "model_index.json")) is { } index
+            ? Path.GetDirectoryName(index)!
             : throw new MelFusionException($"There is no {Default} above the program or in this folder; name a model folder with --model.");
     }
 
-    private static bool IsModel(string folder) => File.Exists(Path.Combine(folder, "model_index.json"));
+    /// <summary>A file of the nearest folder above the program that has it, then of the working directory; null: there is none.</summary>
+    /// <param name="file">Its path from there.</param>
+    public static string? Above(string file)
+    {
+        for (string? folder = AppContext.BaseDirectory; folder is not null; folder = Path.GetDirectoryName(folder))
+        {
+            if (File.Exists(Path.Combine(folder, file)))
+            {
+                return Path.Combine(folder, file);
+            }
+        }
+
+        return File.Exists(file) ? file : null;
+    }
 }

@@ -97,7 +97,7 @@ public sealed record EvaluationReport
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals, RespectNullableAnnotations = true,
     };
 
-    private static readonly JsonSerializerOptions OnOneLine = new(Json) { WriteIndented = false };
+    internal static readonly JsonSerializerOptions OnOneLine = new(Json) { WriteIndented = false };
 
     /// <summary>What decides the figures.</summary>
     public required Passport Passport { get; init; }

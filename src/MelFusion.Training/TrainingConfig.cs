@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using MelFusion.Training.Engine;
 using MelFusion.Training.Stages;
+using MelFusion.Weights;
 
 namespace MelFusion.Training;
 
@@ -69,6 +70,9 @@ public sealed record TrainingConfig
     /// </summary>
     public string? StartFrom { get; init; }
 
+    /// <summary>A model folder from which this one takes the parts that it lacks and that the stage does not make: how a variant of a model is trained. For music-ldm only; null: none.</summary>
+    public string? PartsFrom { get; init; }
+
     /// <summary>The seed of all chance.</summary>
     public long Seed { get; init; } = 1;
 
@@ -120,7 +124,7 @@ public sealed record TrainingConfig
     {
         try
         {
-            var config = OverDefaults(Merged(path, depth: 0)).Deserialize<TrainingConfig>(Json)!;
+            var config = OverDefaults(LayeredConfig.Read(path)).Deserialize<TrainingConfig>(Json)!;
             config.Validate(path);
             return config;
         }
@@ -153,13 +157,14 @@ public sealed record TrainingConfig
         ImageVae = config.ImageVae with { ValidationPictures = 0 },
         ImageLdm = config.ImageLdm with { ValidationPictures = 0, Samples = 0, ValidationTimesteps = [], TextModel = null },
         MusicLdm = config.MusicLdm with { ValidationClips = 0, FinalValidationClips = 0, Samples = 0, ValidationTimesteps = [], TextModel = null },
-        Steps = 0, Workers = 0, CheckpointEvery = 0, ValidateEvery = 0, Output = string.Empty, Data = string.Empty, Model = string.Empty, StartFrom = null, Cache = null,
+        Steps = 0, Workers = 0, CheckpointEvery = 0, ValidateEvery = 0, Output = string.Empty, Data = string.Empty, Model = string.Empty, StartFrom = null, PartsFrom = null, Cache = null,
     }).ToJson();
 
     private void Validate(string path)
     {
         string? wrong =
             Steps < 1 ? $"steps is {Steps} and must be at least 1"
+            : PartsFrom is not null && Stage != TrainingStage.MusicLdm ? "parts_from is for the stage music-ldm only, as no other stage is the last"
             : Batch < 1 || Parts < 1 || Batch % Parts != 0 ? $"batch {Batch} must be a multiple of parts {Parts}"
             : Workers is < 1 or > 256 ? $"workers is {Workers} and must be 1 to 256"
             : ThreadsPerWorker is < 1 or > 256 ? $"threads_per_worker is {ThreadsPerWorker} and must be 1 to 256"
@@ -180,59 +185,11 @@ public sealed record TrainingConfig
         defaults.Remove("output");
         if (stated["start_from"] is JsonValue start && start.TryGetValue(out string? folder))
         {
-            Overlay(defaults, StartingPoint.Of(folder, Json));
+            LayeredConfig.Overlay(defaults, StartingPoint.Of(folder, Json));
         }
 
-        Overlay(defaults, stated);
+        LayeredConfig.Overlay(defaults, stated);
         return defaults;
-    }
-
-    private static JsonObject Merged(string path, int depth)
-    {
-        var own = ReadObject(path);
-        if (own["base"]?.GetValue<string>() is not { } name)
-        {
-            return own;
-        }
-
-        if (depth > 8)
-        {
-            throw new MelFusionException($"{path}: the configs name one another as base without end.");
-        }
-
-        own.Remove("base");
-        var merged = Merged(Path.Combine(Path.GetDirectoryName(path) ?? string.Empty, name), depth + 1);
-        Overlay(merged, own);
-        return merged;
-    }
-
-    private static void Overlay(JsonObject target, JsonObject over)
-    {
-        foreach (var (key, value) in over)
-        {
-            if (value is JsonObject inner && target[key] is JsonObject outer)
-            {
-                Overlay(outer, inner);
-            }
-            else
-            {
-                target[key] = value?.DeepClone();
-            }
-        }
-    }
-
-    private static JsonObject ReadObject(string path)
-    {
-        try
-        {
-            var options = new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true };
-            return JsonNode.Parse(File.ReadAllText(path), documentOptions: options) as JsonObject
-                ?? throw new MelFusionException($"{path}: a training config is one JSON object.");
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new MelFusionException($"{path}: the training config cannot be read ({e.Message.TrimEnd('.')}).", e);
-        }
     }
 
     private static string FirstSentence(string message) => message.Split(". ")[0].TrimEnd('.');

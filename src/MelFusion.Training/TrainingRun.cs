@@ -27,6 +27,7 @@ public static class TrainingRun
 
     private static TrainingResult With(TrainingConfig config, IProgress<TrainingProgress>? progress, Func<Trainer, TrainingResult> work, CancellationToken cancellation)
     {
+        VariantFolder.Fill(config);
         var folder = new RunFolder(config.Output);
         using var pool = new WorkerPool(config.Workers, config.ThreadsPerWorker);
         var context = new StageContext(config, pool, folder, progress, cancellation);
