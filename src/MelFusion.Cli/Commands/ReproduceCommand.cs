@@ -21,6 +21,7 @@ internal sealed class ReproduceCommand : Command
     private readonly Option<EvaluatorKind?> _evaluator = Setting.Choice<ReproduceSettings, EvaluatorKind>(
         nameof(ReproduceSettings.Evaluator), [.. Enum.GetValues<EvaluatorKind>().Select(kind => (NameOf(kind), kind))]);
 
+    private readonly Option<string?> _weights = Setting.Path<ReproduceSettings>(nameof(ReproduceSettings.Weights), "folder");
     private readonly Option<string?> _systems = Setting.Path<ReproduceSettings>(nameof(ReproduceSettings.Systems), "folder");
     private readonly Option<bool> _train = Setting.Flag<ReproduceSettings>(nameof(ReproduceSettings.Train));
     private readonly Option<string?> _output = Setting.Path<ReproduceSettings>(nameof(ReproduceSettings.Output), "folder");
@@ -39,7 +40,7 @@ internal sealed class ReproduceCommand : Command
     {
         _session = session;
         Add(_table);
-        Option[] options = [_data, _model, _quick, _limit, _evaluator, _systems, _train, _output, _precision, _device, _threads, _json, _overwrite];
+        Option[] options = [_data, _model, _quick, _limit, _evaluator, _weights, _systems, _train, _output, _precision, _device, _threads, _json, _overwrite];
         Array.ForEach(options, Add);
         SetAction(result => Run(Read(result)));
     }
@@ -56,6 +57,7 @@ internal sealed class ReproduceCommand : Command
             Quick = quick,
             Limit = (int?)result.GetValue(_limit),
             Evaluator = result.GetValue(_evaluator) ?? EvaluatorKind.Musicnn,
+            Weights = result.GetValue(_weights),
             Systems = result.GetValue(_systems) ?? "systems",
             Train = result.GetValue(_train),
             Output = result.GetValue(_output) ?? Path.Combine("runs", "reproduce", Path.GetFileNameWithoutExtension(table) + (quick ? "-quick" : string.Empty)),
@@ -78,13 +80,13 @@ internal sealed class ReproduceCommand : Command
             Train(console, table);
         }
 
-        (var evaluator, string reason) = EvaluatorFolder.Open(NameOf(settings.Evaluator));
+        (var evaluator, string reason) = EvaluatorFolder.Open(NameOf(settings.Evaluator), settings.Weights);
         using (evaluator ?? throw new MelFusionException($"{NameOf(settings.Evaluator)} cannot hear: {reason}."))
         {
             var request = new TableRequest
             {
                 Table = table, Clips = clips, Reference = Path.Combine(data, table.Split), Model = ModelPlace.Find(settings.Model), Output = settings.Output,
-                Systems = settings.Systems, Quick = settings.Quick, Limit = settings.Limit, Overwrite = settings.Overwrite,
+                Systems = settings.Systems, Weights = settings.Weights, Quick = settings.Quick, Limit = settings.Limit, Overwrite = settings.Overwrite,
                 Load = folder =>
                 {
                     Computing.UseThreads(settings.Threads);

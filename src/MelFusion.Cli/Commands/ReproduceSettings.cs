@@ -23,6 +23,9 @@ internal sealed record ReproduceSettings
     /// <summary>The network that hears (default: musicnn).</summary>
     public EvaluatorKind Evaluator { get; init; }
 
+    /// <summary>Folder that holds the folders of networks whose weights do not come with the program (default: models, and the hub's cache).</summary>
+    public string? Weights { get; init; }
+
     /// <summary>Folder of other systems' clips, a folder each (default: systems).</summary>
     public string Systems { get; init; } = "systems";
 

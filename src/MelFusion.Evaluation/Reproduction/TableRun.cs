@@ -34,6 +34,9 @@ public sealed record TableRequest
     /// <summary>The folder of other systems' clips, each system in a folder of its own.</summary>
     public string Systems { get; init; } = "systems";
 
+    /// <summary>The folder of networks whose weights do not come with the program; null: models, and the hub's cache.</summary>
+    public string? Weights { get; init; }
+
     /// <summary>Few clips and few steps.</summary>
     public bool Quick { get; init; }
 
@@ -125,7 +128,7 @@ public sealed class TableRun(TableRequest request, IEvaluator evaluator, IProgre
         var evaluation = new EvaluationRequest
         {
             Reference = request.Reference, Generated = generated, Metrics = request.Table.Metrics, BootstrapRounds = request.Quick ? 0 : request.Table.Rounds,
-            CacheFolder = request.CacheFolder, Controls = _controls.Count == 0,
+            CacheFolder = request.CacheFolder, Weights = request.Weights, Controls = _controls.Count == 0,
         };
         var (report, _) = FolderEvaluation.Run(evaluation, evaluator, told, cancellation);
         ReportWriter.Write(Path.Combine(request.Output, row.FolderName), report, evaluation, null);
