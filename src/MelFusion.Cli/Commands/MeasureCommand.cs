@@ -10,6 +10,9 @@ namespace MelFusion.Cli.Commands;
 /// <summary>Measure a model on held-out data for its model card: what text and picture are worth to it, what its parts keep, whether what it makes is sound.</summary>
 internal sealed class MeasureCommand : Command
 {
+    // Where text and picture decide: near 0 the noisy clip itself says all, near 1000 nothing does.
+    private static readonly long[] Timesteps = [400, 600, 800];
+
     private readonly Session _session;
     private readonly Option<string?> _model = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Model), "folder");
     private readonly Option<string?> _data = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Data), "folder");
@@ -56,6 +59,7 @@ internal sealed class MeasureCommand : Command
             new()
             {
                 Stage = TrainingStage.MusicLdm, Model = folder, Data = settings.Data, Output = settings.Report, Cache = settings.Cache,
+                MusicLdm = new() { ValidationTimesteps = Timesteps },
                 Precision = Processor.Resolve(Precision.Auto) == Precision.Bf16 ? ComputePrecision.Bf16 : ComputePrecision.Fp32,
             },
             settings.Split, settings.Conditions, progress, _session.Cancellation));
