@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using MelFusion.Inversion;
 using MelFusion.Noise;
 using MelFusion.Synapse;
 using MelFusion.Training.Engine;
@@ -38,11 +39,12 @@ public readonly record struct PairedDifference(double Mean, double HalfInterval,
 public sealed class ConditionComparison
 {
     internal const string Right = "right", ShuffledPicture = "shuffled_picture", NoPicture = "no_picture", ShuffledText = "shuffled_text",
-        NoText = "no_text", ShuffledPictureNoText = "shuffled_picture_no_text", Nothing = "nothing";
+        NoText = "no_text", ShuffledPictureNoText = "shuffled_picture_no_text", Nothing = "nothing",
+        OtherSource = "other_source";
 
     private static readonly (string Right, string Wrong)[] Pairs =
     [
-        (Right, ShuffledPicture), (Right, NoPicture), (Right, ShuffledText), (Right, NoText), (NoText, ShuffledPictureNoText), (NoText, Nothing),
+        (Right, ShuffledPicture), (Right, NoPicture), (Right, ShuffledText), (Right, NoText), (NoText, ShuffledPictureNoText), (NoText, Nothing), (Right, OtherSource),
     ];
 
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
@@ -56,13 +58,14 @@ public sealed class ConditionComparison
         Difference = Pairs.ToDictionary(pair => pair.Wrong, pair => PairedDifference.Of(losses[pair.Right], losses[pair.Wrong], tunes));
     }
 
-    internal static IReadOnlyList<string> Conditions { get; } = [Right, ShuffledPicture, NoPicture, ShuffledText, NoText, ShuffledPictureNoText, Nothing];
+    internal static IReadOnlyList<string> Conditions { get; } = [Right, ShuffledPicture, NoPicture, ShuffledText, NoText, ShuffledPictureNoText, Nothing, OtherSource];
 
     /// <summary>Number of clips.</summary>
     public int Clips => _losses[Right].Length;
 
     /// <summary>
-    /// The mean loss under each condition: right, shuffled_picture, no_picture, shuffled_text, no_text, shuffled_picture_no_text, nothing.
+    /// The mean loss under each condition: right, shuffled_picture, no_picture, shuffled_text, no_text, shuffled_picture_no_text, nothing; and
+    /// other_source, which is right but takes keys and values from the trajectory where the model's are recorded, and the other way about.
     /// </summary>
     public IReadOnlyDictionary<string, double> Loss { get; }
 
@@ -88,8 +91,11 @@ public sealed class ConditionComparison
         var trained = config with { StartFrom = config.Model };
         using var pool = new WorkerPool(config.Workers, config.ThreadsPerWorker);
         var context = new StageContext(trained, pool, new(config.Output), progress, cancellation);
+        var defaults = ModelParts.ReadDefaults(config.Model);
         using var model = new MusicModel(context, config.MusicLdm with
         {
+            InversionSteps = defaults.InversionSteps ?? config.MusicLdm.InversionSteps,
+            KeyValueSource = defaults.KeyValueSource == KeyValueSource.Replay ? KeyValueSource.Recorded : defaults.KeyValueSource, // replay is a way of sampling
             Network = ModelParts.ReadConfig<UNetConfig>(config.Model, "unet"),
             Synapse = ModelParts.ReadConfig<SynapseConfig>(config.Model, "synapse"),
             Schedule = ModelParts.ReadConfig<NoiseScheduleConfig>(config.Model, "scheduler", "scheduler_config.json"),

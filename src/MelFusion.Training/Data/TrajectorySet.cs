@@ -43,10 +43,13 @@ internal sealed class TrajectorySet : IDisposable
     }
 
     /// <summary>The latent that the picture's UNet sees for the music's timestep, and the timestep it is given: the nearest, the lower on a tie.</summary>
-    public (Tensor Latent, long Timestep) At(string picture, long t)
+    /// <param name="picture">The picture.</param>
+    /// <param name="t">The music's timestep.</param>
+    /// <param name="otherSource">Whether the source that was not chosen is to be used, for a comparison.</param>
+    public (Tensor Latent, long Timestep) At(string picture, long t, bool otherSource = false)
     {
         int index = NearestTimestep.IndexIn(_timesteps, t);
-        int seen = _source == KeyValueSource.Recorded ? index : index + 1;
+        int seen = _source == KeyValueSource.Recorded != otherSource ? index : index + 1;
         return (_latents[picture][seen].to(ScalarType.Float32), _timesteps[index]);
     }
 

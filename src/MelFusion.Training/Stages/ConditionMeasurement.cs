@@ -42,7 +42,7 @@ internal static class ConditionMeasurement
             };
             return new MusicSample(
                 data.Latents.Mean(row), randn(data.Latents.Shape, generator: generator), t, caption,
-                condition is ConditionComparison.NoPicture or ConditionComparison.Nothing ? null : data.Trajectories.At(images[level % images.Count], t));
+                condition is ConditionComparison.NoPicture or ConditionComparison.Nothing ? null : data.Trajectories.At(images[level % images.Count], t, condition == ConditionComparison.OtherSource));
         }).ToList();
         return model.Objective.PerSample(samples, model.Texts).mean().item<float>();
     }

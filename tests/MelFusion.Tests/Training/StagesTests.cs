@@ -43,7 +43,7 @@ public sealed class StagesTests : IDisposable
         whole.Figures.ShouldContain(figure => figure.Name == "shuffled_text_difference");
 
         var onTrain = ConditionComparison.Measure(Music("music"), "train", 2);
-        (onTrain.Clips, onTrain.Loss.Count, onTrain.Difference.Count).ShouldBe((2, 7, 6));
+        (onTrain.Clips, onTrain.Loss.Count, onTrain.Difference.Count).ShouldBe((2, 8, 7));
 
         byte[] expected = File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors"));
         Should.Throw<OperationCanceledException>(() => Killed(Music("killed"), afterStep: 1));
