@@ -171,6 +171,7 @@ internal sealed class CompanionFigures : IDisposable
         }
 
         var clips = _audition.Hear(network, generated).Clips;
+        int sounds = Sounds(generated);
         double[] values = [.. clips.Select(clip => (double)clip.Embedding.Clip[figure]).Where(double.IsFinite)];
         if (values.Length == 0)
         {
@@ -179,8 +180,8 @@ internal sealed class CompanionFigures : IDisposable
 
         var interval = _audition.Request.BootstrapRounds == 0 ? null
             : Bootstrap.OfMean(values, _audition.Request.BootstrapRounds, new Random(_audition.Request.Seed));
-        return new MetricValue(values.Average(), interval?.Low, interval?.High, interval?.Bias, Warning: values.Length == clips.Count ? null
-            : $"{clips.Count - values.Length} of {clips.Count} sounds are too quiet or have nothing that this figure counts");
+        return new MetricValue(values.Average(), interval?.Low, interval?.High, interval?.Bias, Warning: values.Length == sounds ? null
+            : $"{sounds - values.Length} of {sounds} sounds do not count: they are skipped, too quiet, or have nothing that this figure counts");
     }
 
     private MetricValue Score(
@@ -223,9 +224,13 @@ internal sealed class CompanionFigures : IDisposable
             _triplets.Add($"{triplet.Clip.Id} {Hash(triplet.Caption)} {picture}");
         }
 
-        return (whole, whole.Length == clips.Count ? null : whole.Length > 0 ? $"{clips.Count - whole.Length} of {clips.Count} sounds have no {what}"
-            : $"it needs {what} for each sound, and none of {clips.Count} has them by its name; give {options}");
+        int sounds = Sounds(generated);
+        return (whole, whole.Length == sounds ? null : whole.Length > 0
+            ? $"{sounds - whole.Length} of {sounds} sounds do not count: they are skipped, too short for {network.Name}, or have no {what}"
+            : $"it needs {what} for each sound, and none of {sounds} has them by its name; give {options}");
     }
+
+    private int Sounds(bool generated) => (generated ? _audition.Generated : _audition.References).Count;
 
     private IEvaluator? Network(string name, out string reason)
     {

@@ -69,6 +69,8 @@ internal sealed record TripletScores(
             ["shuffled"] = Mean(clip => clip.Agreement - clip.Lift, counted),
             ["lift"] = Mean(clip => clip.Lift, counted),
             ["separation"] = Mean(clip => clip.Separation, counted),
+            ["picture_to_caption"] = OwnCaptionFirst(PictureCosines),
+            ["music_to_caption"] = OwnCaptionFirst(MusicCosines),
             ["equation8"] = equation8,
             ["published_script"] = script,
             ["triplets"] = counted.Length,
@@ -80,6 +82,29 @@ internal sealed record TripletScores(
         }
 
         return new MetricValue(Mean(clip => clip.Agreement, counted), value?.Low, value?.High, value?.Bias, Parts: parts);
+    }
+
+    /// <summary>How often the own caption lies nearer than the caption of another picture's triplet: what either side alone is worth.</summary>
+    private double OwnCaptionFirst(Tensor cosines)
+    {
+        int n = Pictures.Count;
+        double[] values = cosines.contiguous().data<double>().ToArray();
+        (double above, long pairs) = (0, 0);
+        for (int i = 0; i < n; i++)
+        {
+            double own = values[(i * n) + i];
+            for (int k = 0; k < n; k++)
+            {
+                if (Pictures[i] != Pictures[k])
+                {
+                    double other = values[(i * n) + k];
+                    above += own > other ? 1 : own == other ? 0.5 : 0;
+                    pairs++;
+                }
+            }
+        }
+
+        return above / pairs;
     }
 
     /// <summary>Whole blocks of the triplets in shuffled order, those of one picture dealt to different blocks as far as that goes.</summary>

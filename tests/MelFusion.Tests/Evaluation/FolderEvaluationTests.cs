@@ -163,6 +163,21 @@ public sealed class FolderEvaluationTests : IDisposable
     }
 
     [Fact]
+    public void The_reconstruction_control_hears_the_references_through_the_models_codec()
+    {
+        Make("reference", 4, 0);
+        Make("generated", 4, 0.05);
+        var request = Request("reference", "generated") with { Metrics = ["fad", "kl"] };
+
+        var (same, _) = FolderEvaluation.Run(request with { Reconstruct = sound => sound }, _levels);
+        var (quieter, _) = FolderEvaluation.Run(request with { Reconstruct = sound => sound with { Channels = [[.. sound.ToMono().Select(x => x / 2)]] } }, _levels);
+
+        same.Controls["reconstruction"]!["fad"]!.Value.ShouldBe(0, 1e-6);
+        same.Controls["reconstruction"]!["kl"]!.Value.ShouldBe(0, 1e-6);
+        quieter.Controls["reconstruction"]!["fad"]!.Value.ShouldBeGreaterThan(1e-6);
+    }
+
+    [Fact]
     public void A_second_run_embeds_nothing_twice_and_gives_the_same_report()
     {
         Make("reference", 4, 0);
@@ -189,6 +204,8 @@ public sealed class FolderEvaluationTests : IDisposable
         EvaluationReport.Differences(a.Passport, a.Passport).ShouldBeEmpty();
         EvaluationReport.Differences(a.Passport, b.Passport).Select(difference => difference.Split(':')[0])
             .ShouldBe(["generated_count", "pair_count", "missing_ids"]);
+        EvaluationReport.Differences(a.Passport, a.Passport with { TripletsSha256 = "1", Networks = new Dictionary<string, string> { ["clip"] = "2" } })
+            .ShouldBe(["networks:  and [clip, 2]", "triplets_sha256:  and 1"]);
         EvaluationReport.Differences(a.Passport, a.Passport with { Evaluator = "vggish" }).ShouldBe(["evaluator: levels and vggish"]);
     }
 

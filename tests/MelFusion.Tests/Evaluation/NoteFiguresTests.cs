@@ -70,7 +70,7 @@ public sealed class NoteFiguresTests
 
         var consonance = report.Metrics["consonance"];
         consonance.Value!.Value.ShouldBeLessThan(consonance.Parts!["reference"]);
-        consonance.Warning.ShouldBe("1 of 2 sounds are too quiet or have nothing that this figure counts");
+        consonance.Warning.ShouldBe("1 of 2 sounds do not count: they are skipped, too quiet, or have nothing that this figure counts");
         report.Passport.Networks.Keys.ShouldBe(["basic-pitch"]);
     }
 

@@ -34,6 +34,7 @@ public sealed class TripletTests : IDisposable
         agreeing.Parts!["separation"].ShouldBe(1);
         agreeing.Parts["shuffled"].ShouldBeLessThan(0.01);
         agreeing.Parts["lift"].ShouldBe(agreeing.Value.Value - agreeing.Parts["shuffled"], 1e-9);
+        (agreeing.Parts["picture_to_caption"], agreeing.Parts["music_to_caption"]).ShouldBe((1, 1));
         agreeing.Parts["equation8"].ShouldBe(1, 1e-9);
         agreeing.Parts["published_script"].ShouldBe(Math.E / (Math.E + 15), 0.01, "its last softmax allows no more");
         (agreeing.Parts["triplets"], agreeing.Parts["pictures"]).ShouldBe((40, 20));
@@ -107,7 +108,7 @@ public sealed class TripletTests : IDisposable
         imsm.Value!.Value.ShouldBeInRange(0, 1);
         imsm.Parts!["chance"].ShouldBe(1.0 / 6);
         imsm.Parts.Keys.ShouldBe(
-            ["chance", "shuffled", "lift", "separation", "equation8", "published_script", "triplets", "pictures", "lift_low", "lift_high", "separation_low", "separation_high", "reference"]);
+            ["chance", "shuffled", "lift", "separation", "picture_to_caption", "music_to_caption", "equation8", "published_script", "triplets", "pictures", "lift_low", "lift_high", "separation_low", "separation_high", "reference"]);
         report.Passport.Networks.Keys.ShouldBe(["clip"]);
         report.Passport.TripletsSha256.Length.ShouldBe(64);
         again.ToJson().ShouldBe(report.ToJson());
