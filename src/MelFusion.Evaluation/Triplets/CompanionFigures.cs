@@ -20,7 +20,7 @@ internal sealed class CompanionFigures : IDisposable
 
     private readonly Audition _audition;
     private readonly IEvaluator _evaluator;
-    private readonly TripletTable _table;
+    private readonly Lazy<TripletTable> _table;
     private readonly Dictionary<string, IEvaluator> _networks = [];
     private readonly SortedDictionary<string, string> _hashes = new(StringComparer.Ordinal);
     private readonly SortedSet<string> _triplets = new(StringComparer.Ordinal);
@@ -32,7 +32,7 @@ internal sealed class CompanionFigures : IDisposable
     public CompanionFigures(Audition audition, IEvaluator evaluator)
     {
         (_audition, _evaluator) = (audition, evaluator);
-        _table = new TripletTable(audition.Request.Captions ?? EmbeddingPipeline.TableOf(audition.Request.Reference), audition.Request.Images);
+        _table = new(() => new TripletTable(audition.Request.Captions ?? EmbeddingPipeline.TableOf(audition.Request.Reference), audition.Request.Images));
     }
 
     /// <summary>SHA-256 of the weights of the networks that were used, by name.</summary>
@@ -210,13 +210,13 @@ internal sealed class CompanionFigures : IDisposable
     private (Triplet[] Clips, string? Warning) Triplets(IEvaluator network, bool generated, bool withPictures)
     {
         (string what, string options) = withPictures ? ("caption and picture", "--captions and --images") : ("caption", "--captions");
-        if (_table.LacksAll(withPictures))
+        if (_table.Value.LacksAll(withPictures))
         {
             return ([], $"it needs {what} for each sound; give {options}");
         }
 
         var clips = _audition.Hear(network, generated).Clips;
-        Triplet[] whole = [.. clips.Select(clip => new Triplet(clip, _table.Caption(clip.Id) ?? string.Empty, _table.Picture(clip.Id) ?? string.Empty))
+        Triplet[] whole = [.. clips.Select(clip => new Triplet(clip, _table.Value.Caption(clip.Id) ?? string.Empty, _table.Value.Picture(clip.Id) ?? string.Empty))
             .Where(triplet => triplet.Caption.Length > 0 && (triplet.Picture.Length > 0 || !withPictures))];
         foreach (var triplet in whole)
         {

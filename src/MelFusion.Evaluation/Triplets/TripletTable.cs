@@ -68,9 +68,11 @@ internal sealed class TripletTable
 
     private void Add(JsonElement row, string folder)
     {
-        string id = row.GetProperty("id").GetString() ?? throw new KeyNotFoundException();
-        string? picture = First(row, "images", "image") is { } name ? Path.Combine(folder, name) : null;
-        _rows[id] = (First(row, "captions", "caption"), File.Exists(picture) ? picture : null);
+        string? picture = First(row, "images", "image");
+        var read = SetRow.FromTable(
+            folder, row.GetProperty("id").GetString(), picture is not null && File.Exists(Path.Combine(folder, picture)) ? picture : null,
+            First(row, "captions", "caption"));
+        _rows[read.Id] = (read.Prompt, read.Picture);
     }
 
     private static string? First(JsonElement row, string list, string single) =>

@@ -80,6 +80,8 @@ public sealed class TripletTests : IDisposable
 
         File.WriteAllText(table, "{\"id\":\"a\",\"caption\":\"x\"}\n{\"caption\":\"no id\"}\n");
         Should.Throw<MelFusionException>(() => new TripletTable(table, null)).Message.ShouldBe($"{table}: line 2 is no object with \"id\" and \"caption\" or \"captions\".");
+        File.WriteAllText(Path.Combine(images, "table.jsonl"), "{\"id\":\"a\",\"caption\":\"x\",\"images\":[\"../images/x.bmp\"]}\n");
+        Should.Throw<MelFusionException>(() => new TripletTable(Path.Combine(images, "table.jsonl"), null)).Message.ShouldContain("lies outside the folder");
         Should.Throw<MelFusionException>(() => new TripletTable(_folder.File("absent"), null)).Message.ShouldContain("cannot be read");
         Should.Throw<MelFusionException>(() => new TripletTable(null, _folder.File("absent"))).Message.ShouldContain("no such folder of pictures");
     }
