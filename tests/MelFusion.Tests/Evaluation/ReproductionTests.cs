@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using MelFusion.Cli;
 using MelFusion.Evaluation.Embeddings;
@@ -45,13 +46,22 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
     public void A_variant_that_must_be_trained_has_its_config_and_a_model_folder_of_its_own()
     {
         var configs = Directory.GetFiles(Configs, "table*.json").SelectMany(path => TableConfig.Read(path).Rows).Where(row => row.Training is not null)
-            .Select(row => TrainingConfig.Read(Path.Combine(Configs, row.Training!))).ToList();
+            .Select(row => row.Training!).Distinct().Select(training => TrainingConfig.Read(Path.Combine(Configs, training))).ToList();
 
-        configs.Count.ShouldBe(9);
-        configs.Select(config => config.Model).Distinct().Count().ShouldBe(9);
+        configs.Count.ShouldBe(10);
+        configs.Select(config => config.Model).Distinct().Count().ShouldBe(10);
         configs.ShouldAllBe(config => config.PartsFrom == "models/melfusion-mini" && config.Stage == TrainingStage.MusicLdm);
-        configs.ShouldAllBe(config => config.Steps == TrainingConfig.Read(Path.Combine(Configs, "mini", "music-ldm.json")).Steps);
+        configs.ShouldAllBe(config => config.Steps == TrainingConfig.Read(Path.Combine(Configs, "mini", "music-ldm-short.json")).Steps);
     }
+
+    [Theory]
+    [InlineData("0.5e-6")]
+    [InlineData("1e-6")]
+    [InlineData("0.5e-4")]
+    public void The_alphas_rates_of_table_3_have_the_papers_proportions_to_the_models_own(string rate) =>
+        (RateOf($"table3/{rate}") / RateOf("mini/music-ldm-short")).ShouldBe(double.Parse(rate, CultureInfo.InvariantCulture) / 1e-5, 1e-6);
+
+    private static double RateOf(string config) => TrainingConfig.Read(Path.Combine(Configs, config + ".json")).MusicLdm.AlphaLearningRate;
 
     [Fact]
     public void A_variants_folder_takes_the_parts_that_its_training_does_not_make()

@@ -51,6 +51,9 @@ public sealed class StagesTests : IDisposable
         File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors")).ShouldNotBe(expected);
         TrainingRun.Run(Music("killed"));
         File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors")).ShouldBe(expected);
+
+        TrainingRun.Run(Music("variant") with { Model = In("variant-model"), PartsFrom = In("model") });
+        File.ReadAllBytes(In("variant-model/unet/diffusion_pytorch_model.safetensors")).ShouldBe(expected, "the same config beside the same parts learns the same");
     }
 
     [Fact]

@@ -1,6 +1,8 @@
+using System.Text.Json.Nodes;
 using MelFusion.Tests.Support;
 using MelFusion.Training;
 using MelFusion.Training.Engine;
+using MelFusion.Weights;
 using Shouldly;
 using Xunit;
 
@@ -37,8 +39,13 @@ public sealed class TrainingConfigTests : IDisposable
         // Those in configs itself are the paper's tables.
         string[] files = [.. Directory.GetDirectories(Path.Combine(Repository.Root, "configs")).SelectMany(folder => Directory.GetFiles(folder, "*.json"))];
         files.ShouldNotBeEmpty();
-        files.Select(TrainingConfig.Read).Select(config => config.StageName).Distinct().Order().ShouldBe(["image-ldm", "image-vae", "mel-vae", "music-ldm"]);
+        files.Select(Read).Select(config => config.StageName).Distinct().Order().ShouldBe(["image-ldm", "image-vae", "mel-vae", "music-ldm"]);
     }
+
+    // A model to start from is named from the repository's root.
+    private TrainingConfig Read(string path) => LayeredConfig.Read(path)["start_from"] is { } start
+        ? TrainingConfig.Read(Write("rooted.json", new JsonObject { ["base"] = path, ["start_from"] = Path.Combine(Repository.Root, (string)start!) }.ToJsonString()))
+        : TrainingConfig.Read(path);
 
     [Fact]
     public void The_learning_rate_rises_then_falls_to_its_final_fraction()
