@@ -43,7 +43,7 @@ internal sealed class OpenSpace : IDisposable
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        string[] distinct = [.. captions.Distinct()];
+        string[] distinct = [.. captions.Distinct().OrderBy(caption => caption.Length)]; // little is filled up where equal lengths are encoded together
         var parts = distinct.Chunk(TextsAtOnce).Select(some =>
         {
             using var inner = NewDisposeScope();
