@@ -92,7 +92,7 @@ public sealed record TableResult
         .. Metrics.Where(name => Rows.All(row => Ours(row, name) is null))
             .Select(name => (name, Reason: Rows.Select(row => row.Figures.GetValueOrDefault(name)?.Reason).FirstOrDefault(reason => reason is not null)))
             .Where(metric => metric.Reason is not null).Select(metric => $"{metric.name}: {metric.Reason}"),
-        .. Agreement.Select(agreement => FormattableString.Invariant(
+        .. Agreement.Where(_ => !Quick).Select(agreement => FormattableString.Invariant(
             $"Order of {agreement.Rows} rows by {agreement.Figure}, here and on {agreement.Set}: Kendall's tau {agreement.Tau:0.00}")),
     ];
 
