@@ -24,7 +24,7 @@ internal static class GenerationView
             if (_stage != value.Stage)
             {
                 Finish();
-                (_stage, _task) = (value.Stage, context.AddTask(string.Empty));
+                (_stage, _task) = (value.Stage, context.AddTask(Words.Of(value.Stage)));
             }
 
             string left = value.Remaining is { } time ? $" [grey]({Words.Of(time)} left)[/]" : string.Empty;

@@ -96,6 +96,23 @@ public sealed class GenerateTests(TinyFiles files) : IClassFixture<TinyFiles>, I
     }
 
     [Fact]
+    public void A_terminal_sees_a_bar_of_every_stage_and_is_left_clean()
+    {
+        var made = Melfusion.RunOnTerminal(
+            "generate", "--image", files.Picture, "--text", "it's calm", "--output", Output, "--model", files.Model, "--seed", "5");
+
+        made.ExitCode.ShouldBe(ExitCode.Done, made.Output);
+        File.Exists(Output).ShouldBeTrue();
+        foreach (string shown in new[] { "Reading the picture", "Inverting the picture", "Denoising, step 1 of 4", "Decoding", "100%", "left)", "\x1b[" })
+        {
+            made.Output.ShouldContain(shown);
+        }
+
+        made.Output.LastIndexOf("\x1b[?25h", StringComparison.Ordinal)
+            .ShouldBeGreaterThan(made.Output.LastIndexOf("\x1b[?25l", StringComparison.Ordinal), "the cursor is shown again");
+    }
+
+    [Fact]
     public void Candidates_have_numbers_and_seeds_that_follow_one_another_and_each_is_made_again_from_its_own_file()
     {
         Generate("--candidates", "3", "--seed", "7").ExitCode.ShouldBe(ExitCode.Done);

@@ -52,11 +52,16 @@ internal static class Melfusion
         return ended;
     }
 
-    private static Process StartProgram(string program, string[] args)
+    private static Process StartProgram(string program, string[] args, string? terminal = null)
     {
         var start = new ProcessStartInfo(program, args) { RedirectStandardOutput = true, RedirectStandardError = true };
         // Tests share the machine's cores.
         start.Environment["OMP_NUM_THREADS"] = "1";
+        if (terminal is not null)
+        {
+            start.Environment["TERM"] = terminal;
+        }
+
         return Process.Start(start)!;
     }
 
@@ -65,6 +70,16 @@ internal static class Melfusion
     {
         long began = Stopwatch.GetTimestamp();
         using var process = Start(args);
+        return End(process, began);
+    }
+
+    /// <summary>Runs the built program on a terminal of its own; what the terminal was sent is the output.</summary>
+    public static Ended RunOnTerminal(params string[] args)
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "util-linux's script makes the terminal.");
+        long began = Stopwatch.GetTimestamp();
+        string command = string.Join(' ', args.Prepend(Program).Select(arg => $"'{arg.Replace("'", "'\\''", StringComparison.Ordinal)}'"));
+        using var process = StartProgram("script", ["-qec", command, "/dev/null"], terminal: "xterm-256color");
         return End(process, began);
     }
 
