@@ -51,7 +51,7 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
         configs.Count.ShouldBe(10);
         configs.Select(config => config.Model).Distinct().Count().ShouldBe(10);
         configs.ShouldAllBe(config => config.PartsFrom == "models/melfusion-mini" && config.Stage == TrainingStage.MusicLdm);
-        configs.ShouldAllBe(config => config.Steps == TrainingConfig.Read(Path.Combine(Configs, "mini", "music-ldm-short.json")).Steps);
+        configs.ShouldAllBe(config => config.Steps == TrainingConfig.Read(Path.Combine(Configs, "mini", "music-ldm-start.json")).Steps);
     }
 
     [Theory]
@@ -59,7 +59,7 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
     [InlineData("1e-6")]
     [InlineData("0.5e-4")]
     public void The_alphas_rates_of_table_3_have_the_papers_proportions_to_the_models_own(string rate) =>
-        (RateOf($"table3/{rate}") / RateOf("mini/music-ldm-short")).ShouldBe(double.Parse(rate, CultureInfo.InvariantCulture) / 1e-5, 1e-6);
+        (RateOf($"table3/{rate}") / RateOf("mini/music-ldm-start")).ShouldBe(double.Parse(rate, CultureInfo.InvariantCulture) / 1e-5, 1e-6);
 
     private static double RateOf(string config) => TrainingConfig.Read(Path.Combine(Configs, config + ".json")).MusicLdm.AlphaLearningRate;
 
