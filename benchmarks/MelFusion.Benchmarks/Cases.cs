@@ -1,3 +1,4 @@
+using MelFusion.Text;
 using MelFusion.Training.Engine;
 using MelFusion.UNet;
 using MelFusion.Vae;
@@ -61,6 +62,7 @@ internal static class Cases
         new("vae-mel-decode", 670.47, 2, (place, _) => Decode(AutoencoderKlConfig.AudioLdm, place, [1, 8, 256, 16])) { PeersParametersM = 55.38 },
         new("sd-vae-encode", 1116.66, 2, (place, _) => Encode(AutoencoderKlConfig.StableDiffusion, place, [1, 3, 512, 512])) { PeersParametersM = 83.65 },
         new("hifigan", 1027.04, 3, (place, _) => Vocode(Filled(new HifiGan(HifiGanConfig.AudioLdm, place)), place, 1024)) { PeersParametersM = 55.26 },
+        new("flan-t5-large", null, 4, (place, _) => Text(T5EncoderConfig.FlanLarge, place, 64)) { PeersParametersM = 341.23 },
         new("train-mini", 472.06, 2, (place, _) => Train(PeersMini, place, [8, 8, 128, 8], [8, 32, 384])) { PeersParametersM = 65.07, Trains = true },
 
         // melfusion-mini, from its folder: one denoising step with guidance, one call for the picture, one clip to sound.
@@ -72,9 +74,11 @@ internal static class Cases
 
     private static Work UNet(UNetConfig config, Placement place, long[] latent, long[] text)
     {
-        var unet = Filled(new ConditionalUNet(config, place)).PackForInference();
+        var unet = Filled(new ConditionalUNet(config, place));
+        long parameters = Count(unet);
+        unet.PackForInference();
         var (z, c, t) = (torch.randn(latent).to(place.Dtype), torch.randn(text).to(place.Dtype), torch.tensor(500L).expand(latent[0]));
-        return new(() => unet.Forward(z, t, c).Dispose(), Count(unet), [unet]);
+        return new(() => unet.Forward(z, t, c).Dispose(), parameters, [unet]);
     }
 
     private static Work Decode(AutoencoderKlConfig config, Placement place, long[] latent)
@@ -121,6 +125,15 @@ internal static class Cases
         return new(Step, Count(unet), [optimiser, unet], place.Dtype == ScalarType.Float32 ? "eager" : "autocast");
     }
 
+    private static Work Text(T5EncoderConfig config, Placement place, long tokens)
+    {
+        var encoder = Filled(new T5Encoder(config, place));
+        long parameters = Count(encoder);
+        encoder.PackForInference();
+        var (ids, mask) = (torch.randint(0, 32000, [1, tokens]), torch.ones(1, tokens, ScalarType.Bool));
+        return new(() => encoder.forward(ids, mask).Dispose(), parameters, [encoder]);
+    }
+
     private static Work Vocode(HifiGan vocoder, Placement place, int frames)
     {
         var mel = torch.randn(1, vocoder.Config.Mels, frames).to(place.Dtype);
@@ -130,7 +143,9 @@ internal static class Cases
     private static Work MusicStep(Placement place, string model)
     {
         var folder = ModelFolder.Open(model);
-        var unet = Load("unet", model, (UNetConfig c) => new ConditionalUNet(c, place)).PackForInference();
+        var unet = Load("unet", model, (UNetConfig c) => new ConditionalUNet(c, place));
+        long parameters = Count(unet);
+        unet.PackForInference();
         long factor = AutoencoderKlConfig.Read(folder.FileOf("vae", "config.json")).Factor;
         int mels = folder.Config<HifiGanConfig>("vocoder").Mels;
         var z = torch.randn(2, unet.Config.InChannels, folder.Defaults.MelFrames / factor, mels / factor).to(place.Dtype);
@@ -138,19 +153,21 @@ internal static class Cases
         var mask = torch.ones(2, 32, ScalarType.Bool);
         var t = torch.tensor(500L).expand(2);
         var projected = unet.ProjectText(text);
-        return new(() => unet.Forward(z, t, text, mask, textKeyValues: projected).Dispose(), Count(unet), [projected, unet]);
+        return new(() => unet.Forward(z, t, text, mask, textKeyValues: projected).Dispose(), parameters, [projected, unet]);
     }
 
     private static Work PictureStep(Placement place, string model)
     {
         var folder = ModelFolder.Open(model);
-        var unet = Load("image_unet", model, (UNetConfig c) => new ConditionalUNet(c, place)).PackForInference();
+        var unet = Load("image_unet", model, (UNetConfig c) => new ConditionalUNet(c, place));
+        long parameters = Count(unet);
+        unet.PackForInference();
         int factor = AutoencoderKlConfig.Read(folder.FileOf("image_vae", "config.json")).Factor;
         var z = torch.randn(1, unet.Config.InChannels, folder.Defaults.PictureHeight / factor, folder.Defaults.PictureWidth / factor).to(place.Dtype);
         var text = torch.randn(1, 2, unet.Config.CrossAttentionDim).to(place.Dtype);
         var t = torch.tensor(500L).reshape(1);
         var projected = unet.ProjectText(text);
-        return new(() => unet.Forward(z, t, text, textKeyValues: projected).Dispose(), Count(unet), [projected, unet]);
+        return new(() => unet.Forward(z, t, text, textKeyValues: projected).Dispose(), parameters, [projected, unet]);
     }
 
     // The main job once everything is loaded: 25 steps, with the sample picture.
@@ -165,7 +182,7 @@ internal static class Cases
             Seed = 1,
             Steps = 25,
         };
-        return new(() => new MusicGenerator(loaded).Generate(request), Count(loaded.UNet) + Count(loaded.Vae), [loaded]);
+        return new(() => new MusicGenerator(loaded).Generate(request), Count(loaded.Vae), [loaded]);
     }
 
     private static TNetwork Load<TConfig, TNetwork>(string part, string model, Func<TConfig, TNetwork> make)

@@ -74,8 +74,8 @@ public sealed class MelFusionModel : IDisposable
         var exact = place.InFloat32;
         var model = new MelFusionModel(folder, place)
         {
-            Text = loaded.Add(TextEncoder.Open(folder, exact)),
-            UNet = loaded.Add(folder.Load("unet", new ConditionalUNet(folder.Config<UNetConfig>("unet"), place))),
+            Text = loaded.Add(TextEncoder.Open(folder, exact).PackForInference()),
+            UNet = loaded.Add(folder.Load("unet", new ConditionalUNet(folder.Config<UNetConfig>("unet"), place)).PackForInference()),
             Schedule = new(folder.Config<NoiseScheduleConfig>("scheduler")),
             Vae = loaded.Add(folder.Load("vae", new AutoencoderKl(AutoencoderKlConfig.Read(folder.FileOf("vae", "config.json")), exact))),
             Mel = loaded.Add(new MelSpectrogram(folder.Config<MelConfig>("mel"), place.Device)),
@@ -158,7 +158,7 @@ public sealed class PictureModel : IDisposable
         using var scope = NewDisposeScope();
         Synapse = folder.Load("synapse", new VisualSynapse(synapse, music, place.InFloat32));
         Vae = folder.Load("image_vae", new AutoencoderKl(AutoencoderKlConfig.Read(folder.FileOf("image_vae", "config.json")), place.InFloat32));
-        _unet = folder.Load("image_unet", new ConditionalUNet(config, place));
+        _unet = folder.Load("image_unet", new ConditionalUNet(config, place)).PackForInference();
         _nullText = ReadNullText(folder, config, place.Device);
         Network = new(_unet, new(folder.Config<NoiseScheduleConfig>("image_scheduler")), _nullText, place);
     }

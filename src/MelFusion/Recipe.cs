@@ -16,8 +16,11 @@ public sealed record Recipe
     /// <summary>The version of this record; another one is refused.</summary>
     public const int CurrentFormat = 1;
 
-    /// <summary>The rule by which this version chooses kernels: libtorch's own, every time.</summary>
+    /// <summary>The rule by which kernels are chosen where weights are not packed: libtorch's own, every time.</summary>
     public const string KernelRule = "libtorch";
+
+    /// <summary>The rule of this version where weights are packed (<see cref="ModuleWeights.PackForInference"/>): oneDNN's kernels for the UNets and the text.</summary>
+    public const string PackedKernelRule = "packed-1";
 
     /// <summary>The most threads a recipe may ask for.</summary>
     public const int MostThreads = 256;
@@ -151,7 +154,7 @@ public sealed record Recipe
     public Recipe OnThisMachine() => this with
     {
         Threads = torch.get_num_threads(),
-        Kernels = KernelRule,
+        Kernels = Device == "cpu" && LibTorchC.HasPackedWeights ? PackedKernelRule : KernelRule,
         Processor = Weights.Processor.Features,
         Version = LibraryVersion,
         TorchSharp = VersionOf(typeof(torch)),

@@ -24,16 +24,6 @@ namespace MelFusion.UNet;
 /// <param name="Projected">K^M and V^M of the text, where they were computed before.</param>
 internal readonly record struct Conditioning(Tensor Time, Tensor Text, Tensor? Bias, IKeyValueTap? Tap, TextKeyValues? Projected);
 
-/// <summary>Operations that may overwrite a fresh tensor when no gradient is recorded.</summary>
-internal static class Fresh
-{
-    public static Tensor Silu(Tensor x) => is_grad_enabled() ? F.silu(x) : x.silu_();
-
-    public static Tensor Gelu(Tensor x) => is_grad_enabled() ? F.gelu(x) : x.gelu_();
-
-    public static Tensor Add(Tensor x, Tensor y) => is_grad_enabled() ? x + y : x.add_(y);
-}
-
 /// <summary>The timestep as a vector: a sinusoid, then two linear layers.</summary>
 internal sealed class TimeEmbedding : nn.Module
 {
@@ -269,11 +259,13 @@ internal sealed class TransformerLayer : nn.Module
         return _linear ? _projectIn.forward(Flatten(h)) : Flatten(_projectIn.forward(h));
     }
 
-    // (B, d, H, W) to (B, n, d), row by row.
+    // (B, d, H, W) to (B, n, d), row by row. Where the memory is in the order B, H, W, d already, neither way moves anything.
     private static Tensor Flatten(Tensor x) => x.flatten(2).transpose(1, 2).contiguous();
 
     // (B, n, d) to (B, d, H, W).
-    private static Tensor Positions(Tensor tokens, Tensor like) => tokens.transpose(1, 2).contiguous().view(like.shape);
+    private static Tensor Positions(Tensor tokens, Tensor like) => like.HasChannelsLast()
+        ? tokens.transpose(1, 2).view(like.shape)
+        : tokens.transpose(1, 2).contiguous().view(like.shape);
 }
 
 /// <summary>A convolution that halves the sides of a latent.</summary>
@@ -561,7 +553,7 @@ public sealed class ConditionalUNet : nn.Module
 
         // Out.
         h = _convOut.forward(Fresh.Silu(_normOut.forward(h)));
-        return h.MoveToOuterDisposeScope();
+        return h.contiguous().MoveToOuterDisposeScope();
     }
 
     // (B, s) of bool to what is added to the scores, (B, 1, 1, s). A row without any valid token acts as if it had no mask.

@@ -135,7 +135,7 @@ internal sealed class DilatedBlock : nn.Module<Tensor, Tensor>
             using var pair = NewDisposeScope();
             var h = dilated.call(F.leaky_relu(x, _slope));
             h = plain.call(HifiGan.Bend(h, _slope));
-            x = (is_grad_enabled() ? h + x : h.add_(x)).MoveToOuterDisposeScope(); // (B, C, T)
+            x = Fresh.Add(h, x).MoveToOuterDisposeScope(); // (B, C, T)
         }
 
         return x.MoveToOuterDisposeScope();
@@ -246,7 +246,7 @@ public sealed class HifiGan : nn.Module, IVocoder, IPublishedLayouts
         for (int i = 0; i < kernels; i++)
         {
             var block = _resblocks[(stage * kernels) + i].call(x);
-            sum = sum is null ? block : is_grad_enabled() ? sum + block : sum.add_(block);
+            sum = sum is null ? block : Fresh.Add(sum, block);
         }
 
         return (is_grad_enabled() ? sum! / kernels : sum!.div_(kernels)).MoveToOuterDisposeScope();

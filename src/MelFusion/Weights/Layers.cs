@@ -15,7 +15,7 @@ public sealed class Linear : nn.Module<Tensor, Tensor>
 {
     [ComponentName(Name = "weight")] private readonly Parameter _weight; // (out, in)
     [ComponentName(Name = "bias")] private readonly Parameter? _bias;
-    private Tensor? _packed; // the weight once more, in the layout of oneDNN; for calls without gradients
+    private Tensor? _packed; // the weight in the layout of oneDNN; the layer then only predicts
 
     /// <summary>A layer of uninitialised weights.</summary>
     public Linear(long inFeatures, long outFeatures, Placement place, bool bias = true) : base(nameof(Linear))
@@ -32,17 +32,18 @@ public sealed class Linear : nn.Module<Tensor, Tensor>
     public Parameter? Bias => _bias;
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor x) => _packed is not null && x.dtype == _packed.dtype && !is_grad_enabled()
-        ? LibTorchC.Linear(x, _packed, _bias)
+    public override Tensor forward(Tensor x) => _packed is not null
+        ? LibTorchC.Linear(x.InPrecisionOf(_packed), _packed, _bias)
         : F.linear(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x));
 
-    /// <summary>Keeps the weight in the processor's own layout too.</summary>
+    /// <summary>Puts the weight into the processor's own layout, and gives up the memory it had.</summary>
     internal void Pack()
     {
-        using var scope = NewDisposeScope();
-        using var noGrad = no_grad();
-        _packed?.Dispose();
-        _packed = LibTorchC.PackLinear(_weight.detach()).DetachFromDisposeScope();
+        if (_packed is null)
+        {
+            _packed = LibTorchC.PackLinear(_weight.detach()).DetachFromDisposeScope();
+            _weight.GiveUpMemory();
+        }
     }
 
     /// <inheritdoc/>
@@ -114,8 +115,10 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
 {
     [ComponentName(Name = "weight")] private readonly Parameter _weight; // (out, in / groups, kernel, kernel)
     [ComponentName(Name = "bias")] private readonly Parameter? _bias;
-    private readonly long[] _stride, _padding, _dilation = [1, 1];
-    private readonly long _groups;
+    private readonly ConvolutionPlan _plan;
+    private bool _packs;
+    private Tensor? _packed; // the kernel in the layout of oneDNN for inputs of one shape; the layer then only predicts
+    private long[] _packedFor = [];
 
     /// <summary>A layer of uninitialised weights with a square kernel.</summary>
     public Conv2d(
@@ -132,7 +135,7 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
     {
         _weight = LayerParameter.Empty([outChannels, inChannels / groups, kernel.H, kernel.W], place);
         _bias = bias ? LayerParameter.Empty([outChannels], place) : null;
-        (_stride, _padding, _groups) = ([stride.H, stride.W], [padding.H, padding.W], groups);
+        _plan = new([stride.H, stride.W], [padding.H, padding.W], [1, 1], groups);
         RegisterComponents();
     }
 
@@ -140,8 +143,47 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
     public Parameter Weight => _weight;
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor x) => MetaConvolution.Of(x, _weight, _stride, _padding, _dilation) ??
-        F.conv2d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding, _dilation, _groups);
+    public override Tensor forward(Tensor x) => MetaConvolution.Of(x, _weight, _plan.Stride, _plan.Padding, _plan.Dilation) ??
+        (_packs ? Packed(x) : F.conv2d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _plan.Stride, _plan.Padding, _plan.Dilation, _plan.Groups));
+
+    /// <summary>Lets the kernel be put into the processor's own layout when the first input comes: which one is best depends on its shape.</summary>
+    internal void Pack() => _packs = true;
+
+    private Tensor Packed(Tensor x)
+    {
+        if (!x.shape.AsSpan().SequenceEqual(_packedFor))
+        {
+            PackFor(x.shape);
+        }
+
+        return LibTorchC.Convolve(x.InPrecisionOf(_packed!), _packed!, _bias, _plan);
+    }
+
+    // The layout changes no bit of the result, so that it does not matter which shapes came before.
+    private void PackFor(long[] shape)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var packed = LibTorchC.PackConvolution(_packed?.to_dense() ?? _weight.detach(), _plan, shape).DetachFromDisposeScope();
+        if (_packed is null)
+        {
+            _weight.GiveUpMemory();
+        }
+
+        _packed?.Dispose();
+        (_packed, _packedFor) = (packed, shape);
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _packed?.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
 }
 
 /// <summary>Group normalisation over (B, C, ...), parameters in fp32 whatever the input.</summary>
@@ -149,6 +191,9 @@ public sealed class GroupNorm : nn.Module<Tensor, Tensor>
 {
     [ComponentName(Name = "weight")] private readonly Parameter _weight;
     [ComponentName(Name = "bias")] private readonly Parameter _bias;
+    // Below so many positions libtorch's kernel for planes whose channels come last is several times slower than the other one.
+    private const long FewPositions = 1024;
+
     private readonly long _groups;
     private readonly double _epsilon;
 
@@ -164,7 +209,7 @@ public sealed class GroupNorm : nn.Module<Tensor, Tensor>
     /// <inheritdoc/>
     public override Tensor forward(Tensor x) => x.device_type == DeviceType.META
         ? torch.empty_like(x) // libtorch has no norms on the meta device
-        : F.group_norm(x, _groups, _weight, _bias, _epsilon);
+        : F.group_norm(x.HasChannelsLast() && x.shape[2] * x.shape[3] < FewPositions ? x.contiguous() : x, _groups, _weight, _bias, _epsilon);
 }
 
 /// <summary>Layer normalisation over the last axis, parameters in fp32 whatever the input.</summary>
@@ -223,9 +268,35 @@ internal static class LayerParameter
         return parameter;
     }
 
-    /// <summary>The parameter itself where the precisions agree, a cast (seen by autograd) where not.</summary>
-    public static Tensor InPrecisionOf(this Parameter parameter, Tensor x) =>
-        parameter.dtype == x.dtype ? parameter : parameter.to(x.dtype);
+    /// <summary>The tensor itself where the precisions agree, a cast (seen by autograd) where not.</summary>
+    public static Tensor InPrecisionOf(this Tensor tensor, Tensor x) => tensor.dtype == x.dtype ? tensor : tensor.to(x.dtype);
+
+    /// <summary>Frees what a parameter keeps, also for those of libtorch's own who know it; it is empty from now on.</summary>
+    public static void GiveUpMemory(this Parameter parameter)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        parameter.set_(torch.empty([0], parameter.dtype, parameter.device));
+    }
+
+    /// <summary>Whether the memory of a (B, C, H, W) is in the order B, H, W, C and not that of its axes.</summary>
+    public static bool HasChannelsLast(this Tensor x) => x.dim() == 4 && x.shape[1] > 1 && x.stride(1) == 1 && x.stride(3) == x.shape[1];
+}
+
+/// <summary>Operations that may overwrite a fresh tensor when no gradient is recorded.</summary>
+internal static class Fresh
+{
+    // Kept for good: the Scalar that TorchSharp makes of a number at each sum may be freed by a garbage collection while libtorch reads it.
+    private static readonly Scalar One = 1.ToScalar();
+
+    public static Tensor Silu(Tensor x) => is_grad_enabled() ? F.silu(x) : x.silu_();
+
+    public static Tensor Gelu(Tensor x) => is_grad_enabled() ? F.gelu(x) : x.gelu_();
+
+    public static Tensor Add(Tensor x, Tensor y) => is_grad_enabled() ? x.add(y, One) : x.add_(y, One);
+
+    /// <summary>x + y in new memory.</summary>
+    public static Tensor Sum(Tensor x, Tensor y) => x.add(y, One);
 }
 
 /// <summary>

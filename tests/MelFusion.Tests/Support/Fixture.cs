@@ -30,8 +30,11 @@ public sealed class Fixture : IDisposable
     {
         string? set = Environment.GetEnvironmentVariable("MELFUSION_FIXTURES");
         string given = Path.Combine(set ?? string.Empty, name);
-        return new(!string.IsNullOrEmpty(set) && Directory.Exists(given) ? given : Path.Combine(Repository.Root, "tests", "fixtures", name));
+        return !string.IsNullOrEmpty(set) && Directory.Exists(given) ? new(given) : OpenOwn(name);
     }
+
+    /// <summary>The repository's own copy, for tests that change its files and so depend on what they are.</summary>
+    public static Fixture OpenOwn(string name) => new(Path.Combine(Repository.Root, "tests", "fixtures", name));
 
     /// <summary>The path of a file in the folder.</summary>
     public string File(string name) => Path.Combine(Folder, name);

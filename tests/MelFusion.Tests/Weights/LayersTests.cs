@@ -60,16 +60,48 @@ public class LayersTests
         }
     }
 
-    [Fact]
-    public void A_packed_layer_still_learns()
+    [Theory]
+    [InlineData(ScalarType.Float32, 1e-5)]
+    [InlineData(ScalarType.BFloat16, 2e-2)]
+    public void A_packed_convolution_gives_what_it_gave_before_whatever_shapes_came_first(ScalarType dtype, double tolerance)
     {
         using var scope = NewDisposeScope();
-        var layer = new Linear(8, 4, Placement.Cpu);
-        Initialiser.Initialise(layer, new Generator(1));
-        layer.PackForInference();
+        using var noGrad = no_grad();
+        long[][] shapes = [[1, 32, 8, 8], [2, 32, 16, 4], [1, 32, 8, 8]];
+        foreach (var (kernel, stride, bias) in new[] { (3, 1, true), (3, 2, false), (1, 1, true) })
+        {
+            Conv2d Layer() => Filled(new Conv2d(32, 48, kernel, new(CPU, dtype), stride, kernel / 2, bias: bias));
+            var (plain, packed) = (Layer(), Layer().PackForInference());
+            var inputs = shapes.Select(shape => torch.randn(shape, generator: new Generator(3)).to(dtype)).ToList();
+            var results = inputs.Select(packed.forward).ToList();
 
-        layer.forward(torch.randn(2, 8)).sum().backward();
+            foreach (var (x, y) in inputs.Zip(results))
+            {
+                y.dtype.ShouldBe(dtype);
+                y.to(ScalarType.Float32).ShouldMatch(plain.forward(x).to(ScalarType.Float32), tolerance);
+            }
 
-        layer.Weight.grad.ShouldNotBeNull();
+            results[2].Equals(results[0]).ShouldBeTrue();
+        }
+    }
+
+    [Fact]
+    public void A_packed_network_keeps_its_weights_once()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var (linear, convolution) = (Filled(new Linear(8, 4, Placement.Cpu)).PackForInference(), Filled(new Conv2d(8, 4, 3, Placement.Cpu)).PackForInference());
+        convolution.forward(torch.randn(1, 8, 5, 5));
+
+        if (LibTorchC.HasPackedWeights)
+        {
+            (linear.Weight.numel(), convolution.Weight.numel()).ShouldBe((0, 0));
+        }
+    }
+
+    private static TNetwork Filled<TNetwork>(TNetwork network) where TNetwork : nn.Module
+    {
+        Initialiser.Initialise(network, new Generator(1));
+        return network;
     }
 }

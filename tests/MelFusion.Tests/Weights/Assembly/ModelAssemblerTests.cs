@@ -14,7 +14,7 @@ namespace MelFusion.Tests.Weights.Assembly;
 public sealed class ModelAssemblerTests : IDisposable
 {
     private readonly TemporaryFolder _temporary = new();
-    private readonly Fixture _fixture = Fixture.Open("end-to-end");
+    private readonly Fixture _fixture = Fixture.OpenOwn("end-to-end");
 
     public void Dispose()
     {
