@@ -101,7 +101,7 @@ public sealed class ConditionComparison
             Schedule = ModelParts.ReadConfig<NoiseScheduleConfig>(config.Model, "scheduler", "scheduler_config.json"),
         }, split);
         model.PrepareSynapse(config.Model, _ => throw new InvalidOperationException("A trained synapse needs no statistics."));
-        return ConditionMeasurement.Measure(model[split], model, config.MusicLdm.ValidationTimesteps, clips, pool);
+        return ConditionMeasurement.Measure(model[split], model, config.MusicLdm.ValidationTimesteps, clips, context);
     }
 
     /// <summary>Writes the figures as JSON, and the losses of every clip as CSV.</summary>

@@ -51,12 +51,13 @@ internal sealed class Trainer : IDisposable
             }
 
             Step();
-            if (_step % _config.CheckpointEvery == 0 || _step == _config.Steps)
+            bool validates = _step % _config.ValidateEvery == 0 || _step == _config.Steps;
+            if (validates || _step % _config.CheckpointEvery == 0)
             {
-                Save(clock);
+                Save(clock); // before a validation too, which may take long and be cancelled
             }
 
-            if (_step % _config.ValidateEvery == 0 || _step == _config.Steps)
+            if (validates)
             {
                 Validate();
             }

@@ -8,19 +8,23 @@ namespace MelFusion.Training.Stages;
 /// <summary>Computes the losses of a <see cref="ConditionComparison"/>.</summary>
 internal static class ConditionMeasurement
 {
-    /// <summary>Measures so many clips, evenly chosen, on the pool's threads.</summary>
-    public static ConditionComparison Measure(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int clips, WorkerPool pool)
+    /// <summary>Measures so many clips, evenly chosen, on the context's threads; its progress is told, and cancellation looked at before every condition.</summary>
+    public static ConditionComparison Measure(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int clips, StageContext context)
     {
         int count = Math.Min(clips, data.Count);
         int[] rows = [.. Enumerable.Range(0, count).Select(i => Evenly.Place(i, count, data.Count))];
         var losses = ConditionComparison.Conditions.ToDictionary(condition => condition, _ => new double[count]);
-        pool.ShareInChunks(count, 4 * pool.Count, i =>
+        int done = 0;
+        context.Pool.ShareInChunks(count, 4 * context.Pool.Count, i =>
         {
             int stranger = Stranger(data, rows, i);
             foreach (var (condition, values) in losses)
             {
+                context.Cancel.ThrowIfCancellationRequested();
                 values[i] = LossOf(data, model, timesteps, rows[i], stranger, condition);
             }
+
+            context.Report("comparing right and wrong texts and pictures", Interlocked.Increment(ref done), count);
         });
         return new(losses, [.. rows.Select(row => data.Rows[row].Path ?? data.Rows[row].Id)]);
     }

@@ -19,12 +19,13 @@ internal sealed class MusicLdmStage : ITrainingStage
 
     private readonly TrainingConfig _config;
     private readonly MusicLdmConfig _settings;
+    private readonly StageContext _context;
     private readonly MusicModel _model;
     private readonly MusicData _train, _validation;
 
     public MusicLdmStage(TrainingConfig config, StageContext context)
     {
-        (_config, _settings) = (config, config.MusicLdm);
+        (_config, _settings, _context) = (config, config.MusicLdm, context);
         _model = new(context, _settings, "train", "validation");
         (_train, _validation) = (_model["train"], _model["validation"]);
         RequireWholeCells();
@@ -48,7 +49,7 @@ internal sealed class MusicLdmStage : ITrainingStage
     public IReadOnlyList<(string Name, double Value)> Validate(WorkerPool pool, long step, RunFolder folder)
     {
         int clips = step >= _config.Steps ? _settings.FinalValidationClips : _settings.ValidationClips;
-        var comparison = ConditionMeasurement.Measure(_validation, _model, _settings.ValidationTimesteps, clips, pool);
+        var comparison = ConditionMeasurement.Measure(_validation, _model, _settings.ValidationTimesteps, clips, _context);
         comparison.Write(folder.File("conditions.json"), folder.File("conditions.csv"));
         Sample(pool, step, folder);
         return comparison.Figures;
