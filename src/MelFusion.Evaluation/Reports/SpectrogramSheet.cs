@@ -35,6 +35,7 @@ public static class SpectrogramSheet
         plot.Add.Heatmap(grid);
         plot.Title(title);
         plot.HideAxesAndGrid();
+        plot.Axes.Title.IsVisible = true;
         plot.SavePng(path, 260 * Math.Max(2, columns), 60 + (200 * rows.Count));
     }
 
