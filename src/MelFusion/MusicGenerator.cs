@@ -23,7 +23,6 @@ public sealed class MusicGenerator(MelFusionModel model, TimeProvider? time = nu
         MusicRequest request, IProgress<GenerationProgress>? progress = null, CancellationToken cancellation = default)
     {
         var plan = GenerationPlan.Of(request, model);
-        using var quiet = QuietHeap.Begin();
         using var scope = NewDisposeScope();
         var (waveform, remarks) = Waveform(plan, plan.StartClock(progress, time ?? TimeProvider.System), cancellation);
         long kept = Math.Min(plan.Samples ?? waveform.shape[1], waveform.shape[1]);

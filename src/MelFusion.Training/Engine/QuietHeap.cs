@@ -1,9 +1,9 @@
 using System.Runtime;
 
-namespace MelFusion;
+namespace MelFusion.Training.Engine;
 
 /// <summary>
-/// Keeps the garbage collector from running while a network computes and other threads allocate. TorchSharp makes a finalised Scalar of every number in a
+/// Keeps the garbage collector from running while several threads compute. TorchSharp makes a finalised Scalar of every number in a
 /// formula and does not keep it alive through the native call; a collection that another thread's allocation starts in that instant frees
 /// it under the call. One collection before each stretch of work takes the place of those during it.
 /// </summary>
