@@ -94,6 +94,7 @@ internal sealed class MeasureCommand : Command
         string folder = Path.Combine(settings.Data, settings.Split);
         return [.. TrainingRow.ReadTable(settings.Data, settings.Split)
             .Where(row => row is { Audio: not null, Images.Count: > 0, Captions.Count: > 0 })
-            .Select(row => new HeldOutClip(row.Id, Path.Combine(folder, row.Audio!), Path.Combine(folder, row.Images[0]), row.Captions[0]))];
+            .Select(row => (row.Audio, Made: SetRow.FromTable(folder, row.Id, row.Images[0], row.Captions[0])))
+            .Select(clip => new HeldOutClip(clip.Made.Id, Path.Combine(folder, clip.Audio!), clip.Made.Picture!, clip.Made.Prompt!))];
     }
 }

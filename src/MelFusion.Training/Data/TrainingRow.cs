@@ -5,7 +5,7 @@ namespace MelFusion.Training.Data;
 /// <summary>What training needs of a row of a split's table.jsonl; whatever else the row states is left alone.</summary>
 public sealed record TrainingRow
 {
-    private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+    private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, RespectNullableAnnotations = true };
 
     /// <summary>The row's name, unique over all splits.</summary>
     public required string Id { get; init; }
@@ -43,7 +43,7 @@ public sealed record TrainingRow
 
     private IEnumerable<string> Files => Audio is null ? Images : Images.Append(Audio);
 
-    private static bool LeavesFolder(string name) => System.IO.Path.IsPathRooted(name) || name.Split('/', '\\').Contains("..");
+    private static bool LeavesFolder(string? name) => name is null || System.IO.Path.IsPathRooted(name) || name.Split('/', '\\').Contains("..");
 
     private static TrainingRow Parse(string line, string path, int number)
     {

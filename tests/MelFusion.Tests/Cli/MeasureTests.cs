@@ -60,9 +60,17 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
             .ShouldFailWith(ExitCode.Failed, "line 1", "../../secret.png");
     }
 
+    [Fact]
+    public void A_row_whose_name_would_lead_out_of_the_report_is_refused()
+    {
+        WriteData("music", prefix: "../clip");
+        Melfusion.Here("measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"))
+            .ShouldFailWith(ExitCode.Failed, "../clip-0");
+    }
+
     private HeldOutClip Clip(int i) => new($"clip-{i}", _folder.File($"data/test/{i}.wav"), _folder.File("data/test/picture.bmp"), "music");
 
-    private void WriteData(string caption, string picture = "picture.bmp")
+    private void WriteData(string caption, string picture = "picture.bmp", string prefix = "clip")
     {
         Directory.CreateDirectory(_folder.File("data/test"));
         File.WriteAllBytes(_folder.File("data/test/picture.bmp"), TinyModel.Picture(2));
@@ -74,6 +82,6 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
         }
 
         File.WriteAllLines(_folder.File("data/test/table.jsonl"), Enumerable.Range(0, 3).Select(i => JsonSerializer.Serialize(
-            new { id = $"clip-{i}", audio = $"{i}.wav", images = new[] { picture }, captions = new[] { $"{caption} {i}" } })));
+            new { id = $"{prefix}-{i}", audio = $"{i}.wav", images = new[] { picture }, captions = new[] { $"{caption} {i}" } })));
     }
 }
