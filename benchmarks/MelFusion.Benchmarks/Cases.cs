@@ -68,15 +68,14 @@ internal static class Cases
         // melfusion-mini, from its folder: one denoising step with guidance, one call for the picture, one clip to sound.
         new("mini-unet-music", null, 1, MusicStep) { NeedsModel = true },
         new("mini-unet-image", null, 1, PictureStep) { NeedsModel = true },
-        new("mini-vocoder", null, 1, (place, model) => Vocode(Load("vocoder", model, (HifiGanConfig c) => new HifiGan(c, place)), place, ModelFolder.Open(model).Defaults.MelFrames)) { NeedsModel = true },
+        new("mini-vocoder", null, 1, VocodeClip) { NeedsModel = true },
         new("generate", null, 3, Generate) { NeedsModel = true },
     ];
 
     private static Work UNet(UNetConfig config, Placement place, long[] latent, long[] text)
     {
         var unet = Filled(new ConditionalUNet(config, place));
-        long parameters = Count(unet);
-        unet.PackForInference();
+        long parameters = CountAndPack(unet);
         var (z, c, t) = (torch.randn(latent).to(place.Dtype), torch.randn(text).to(place.Dtype), torch.tensor(500L).expand(latent[0]));
         return new(() => unet.Forward(z, t, c).Dispose(), parameters, [unet]);
     }
@@ -128,8 +127,7 @@ internal static class Cases
     private static Work Text(T5EncoderConfig config, Placement place, long tokens)
     {
         var encoder = Filled(new T5Encoder(config, place));
-        long parameters = Count(encoder);
-        encoder.PackForInference();
+        long parameters = CountAndPack(encoder);
         var (ids, mask) = (torch.randint(0, 32000, [1, tokens]), torch.ones(1, tokens, ScalarType.Bool));
         return new(() => encoder.forward(ids, mask).Dispose(), parameters, [encoder]);
     }
@@ -143,9 +141,8 @@ internal static class Cases
     private static Work MusicStep(Placement place, string model)
     {
         var folder = ModelFolder.Open(model);
-        var unet = Load("unet", model, (UNetConfig c) => new ConditionalUNet(c, place));
-        long parameters = Count(unet);
-        unet.PackForInference();
+        var unet = Load("unet", folder, (UNetConfig c) => new ConditionalUNet(c, place));
+        long parameters = CountAndPack(unet);
         long factor = AutoencoderKlConfig.Read(folder.FileOf("vae", "config.json")).Factor;
         int mels = folder.Config<HifiGanConfig>("vocoder").Mels;
         var z = torch.randn(2, unet.Config.InChannels, folder.Defaults.MelFrames / factor, mels / factor).to(place.Dtype);
@@ -159,15 +156,20 @@ internal static class Cases
     private static Work PictureStep(Placement place, string model)
     {
         var folder = ModelFolder.Open(model);
-        var unet = Load("image_unet", model, (UNetConfig c) => new ConditionalUNet(c, place));
-        long parameters = Count(unet);
-        unet.PackForInference();
+        var unet = Load("image_unet", folder, (UNetConfig c) => new ConditionalUNet(c, place));
+        long parameters = CountAndPack(unet);
         int factor = AutoencoderKlConfig.Read(folder.FileOf("image_vae", "config.json")).Factor;
         var z = torch.randn(1, unet.Config.InChannels, folder.Defaults.PictureHeight / factor, folder.Defaults.PictureWidth / factor).to(place.Dtype);
         var text = torch.randn(1, 2, unet.Config.CrossAttentionDim).to(place.Dtype);
         var t = torch.tensor(500L).reshape(1);
         var projected = unet.ProjectText(text);
         return new(() => unet.Forward(z, t, text, textKeyValues: projected).Dispose(), parameters, [projected, unet]);
+    }
+
+    private static Work VocodeClip(Placement place, string model)
+    {
+        var folder = ModelFolder.Open(model);
+        return Vocode(Load("vocoder", folder, (HifiGanConfig c) => new HifiGan(c, place)), place, folder.Defaults.MelFrames);
     }
 
     // The main job once everything is loaded: 25 steps, with the sample picture.
@@ -185,11 +187,15 @@ internal static class Cases
         return new(() => new MusicGenerator(loaded).Generate(request), Count(loaded.Vae), [loaded]);
     }
 
-    private static TNetwork Load<TConfig, TNetwork>(string part, string model, Func<TConfig, TNetwork> make)
-        where TConfig : class where TNetwork : nn.Module
+    private static TNetwork Load<TConfig, TNetwork>(string part, ModelFolder folder, Func<TConfig, TNetwork> make)
+        where TConfig : class where TNetwork : nn.Module => folder.Load(part, make(folder.Config<TConfig>(part)));
+
+    // In this order: packed weights cannot be counted any more.
+    private static long CountAndPack(nn.Module network)
     {
-        var folder = ModelFolder.Open(model);
-        return folder.Load(part, make(folder.Config<TConfig>(part)));
+        long parameters = Count(network);
+        network.PackForInference();
+        return parameters;
     }
 
     private static TNetwork Filled<TNetwork>(TNetwork network) where TNetwork : nn.Module

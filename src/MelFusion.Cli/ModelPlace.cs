@@ -1,3 +1,5 @@
+using MelFusion.Weights;
+
 namespace MelFusion.Cli;
 
 /// <summary>Where the default model lies, and other files that come with the program.</summary>
@@ -21,16 +23,5 @@ internal static class ModelPlace
 
     /// <summary>A file of the nearest folder above the program that has it, then of the working directory; null: there is none.</summary>
     /// <param name="file">Its path from there.</param>
-    public static string? Above(string file)
-    {
-        for (string? folder = AppContext.BaseDirectory; folder is not null; folder = Path.GetDirectoryName(folder))
-        {
-            if (File.Exists(Path.Combine(folder, file)))
-            {
-                return Path.Combine(folder, file);
-            }
-        }
-
-        return File.Exists(file) ? file : null;
-    }
+    public static string? Above(string file) => ProgramPlaces.Of(file).FirstOrDefault(File.Exists);
 }

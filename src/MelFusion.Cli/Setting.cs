@@ -54,6 +54,13 @@ internal static class Setting
         });
     }
 
+    /// <summary>One of an enumeration's names, in lower case.</summary>
+    public static Option<TChoice?> Choice<TSettings, TChoice>(string property) where TChoice : struct, Enum =>
+        Choice<TSettings, TChoice>(property, [.. Enum.GetValues<TChoice>().Select(choice => (Word(choice), choice))]);
+
+    /// <summary>The word of a choice that is called by its name.</summary>
+    public static string Word<TChoice>(TChoice choice) where TChoice : struct, Enum => Enum.GetName(choice)!.ToLowerInvariant();
+
     /// <summary>A switch.</summary>
     public static Option<bool> Flag<TSettings>(string property) => new(NameOf(property)) { Description = Documentation.Id<TSettings>(property), Arity = ArgumentArity.Zero };
 

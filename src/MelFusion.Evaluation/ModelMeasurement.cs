@@ -34,8 +34,7 @@ public sealed record MadeClip(string Id, WaveStatistics Statistics);
 /// <param name="model">The model; it stays its owner's to dispose.</param>
 public sealed class ModelMeasurement(MelFusionModel model)
 {
-    private const int SheetClips = 4;
-    private const int DefaultRefine = 4;
+    private const int SheetClips = 4, DefaultRefine = 4;
 
     /// <summary>Makes a clip under the text and picture of each held-out clip, each with a seed of its own and the model's own settings.</summary>
     /// <param name="clips">The clips.</param>
@@ -48,7 +47,7 @@ public sealed class ModelMeasurement(MelFusionModel model)
         {
             Rows = [.. clips.Select(clip => new SetRow(clip.Id, clip.Image, clip.Caption))], Output = folder, Settings = new() { Seed = 0 },
         };
-        new SetGenerator(model).Run(request, new Counted(done), cancellation);
+        new SetGenerator(model).Run(request, new Relay<SetProgress>(value => done?.Invoke(value.Done)), cancellation);
         return [.. clips.Select(clip => new MadeClip(clip.Id, WaveStatistics.Of(WavFile.Read(MadeFile(folder, clip)).Channels[0])))];
     }
 
@@ -59,12 +58,13 @@ public sealed class ModelMeasurement(MelFusionModel model)
     public void DrawSheet(string path, IReadOnlyList<HeldOutClip> clips, string folder)
     {
         var shown = clips.Take(SheetClips).ToList();
+        var originals = shown.Select(clip => ToModelLength(AudioFile.Read(clip.Audio))).ToList();
         var reconstruction = new ModelReconstruction(model);
         SpectrogramSheet.Draw(
             path, model.Mel,
             [
-                [.. shown.Select(clip => ModelLength(AudioFile.Read(clip.Audio)))],
-                [.. shown.Select(clip => reconstruction.Forward(ModelLength(AudioFile.Read(clip.Audio))))],
+                [.. originals],
+                [.. originals.Select(reconstruction.Forward)],
                 [.. shown.Select(clip => WavFile.Read(MadeFile(folder, clip)))],
             ],
             "held-out clips; through autoencoder and vocoder; made from their texts and pictures");
@@ -84,8 +84,9 @@ public sealed class ModelMeasurement(MelFusionModel model)
             cancellation.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
-            var sound = torch.tensor(ModelLength(AudioFile.Read(clip.Audio, cancellation: cancellation)).Channels[0], device: model.Place.Device).unsqueeze(0); // (1, n)
-            var mel = model.Mel.Forward(model.Mel.Prepare(sound, model.Folder.Defaults.MelFrames)); // (1, M, T)
+            float[] heard = Resampler.ToMono(AudioFile.Read(clip.Audio, cancellation: cancellation), model.Mel.Config.SampleRate);
+            var sound = model.Mel.Prepare(torch.tensor(heard, device: model.Place.Device).unsqueeze(0), model.Folder.Defaults.MelFrames); // (1, n)
+            var mel = model.Mel.Forward(sound); // (1, M, T)
             autoencoder += (ThroughAutoencoder(mel, cancellation) - mel).abs().mean().item<float>();
             for (int i = 0; i < ways.Count; i++)
             {
@@ -119,19 +120,14 @@ public sealed class ModelMeasurement(MelFusionModel model)
         return [.. Enum.GetValues<VocoderKind>().SelectMany(vocoder => new[] { (vocoder, 0), (vocoder, refine) })];
     }
 
-    /// <summary>A clip as the model hears it: mono, at its rate and of its length.</summary>
-    private Waveform ModelLength(Waveform clip)
+    /// <summary>A clip, mono, at the model's rate and of its length.</summary>
+    private Waveform ToModelLength(Waveform clip)
     {
         var config = model.Mel.Config;
-        float[] samples = Resampler.Resample(new Waveform([clip.ToMono()], clip.SampleRate), config.SampleRate).Channels[0];
+        float[] samples = Resampler.ToMono(clip, config.SampleRate);
         Array.Resize(ref samples, model.Folder.Defaults.MelFrames * config.HopLength);
         return new([samples], config.SampleRate);
     }
 
     private static string MadeFile(string folder, HeldOutClip clip) => Path.Combine(folder, clip.Id + ".wav");
-
-    private sealed class Counted(Action<int>? done) : IProgress<SetProgress>
-    {
-        public void Report(SetProgress value) => done?.Invoke(value.Done);
-    }
 }

@@ -15,7 +15,7 @@ public sealed class ModelReconstruction(MelFusionModel model)
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var config = model.Mel.Config;
-        float[] samples = Resampler.Resample(new Waveform([sound.ToMono()], sound.SampleRate), config.SampleRate).Channels[0];
+        float[] samples = Resampler.ToMono(sound, config.SampleRate);
         int cell = config.HopLength * model.Vae.Config.Factor;
         int frames = Math.Max(1, (samples.Length + cell - 1) / cell) * model.Vae.Config.Factor;
         var mel = model.Mel.Forward(model.Mel.Prepare(torch.tensor(samples, device: model.Place.Device).unsqueeze(0), frames)); // (1, M, T)

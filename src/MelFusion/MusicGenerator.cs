@@ -88,8 +88,7 @@ public sealed class MusicGenerator(MelFusionModel model, TimeProvider? time = nu
             cancellation.ThrowIfCancellationRequested();
             var mel = DecodeMel(latent.narrow(0, candidate, 1), cancellation); // (1, M, T)
             done((2 * candidate) + 1);
-            var own = plan.RecipeOf(candidate);
-            var waveform = new MelToWave(model).Forward(mel, own.Vocoder, own.Refine, own.Seed + own.Candidate, cancellation);
+            var waveform = new MelToWave(model).Forward(mel, plan.Recipe.Vocoder, plan.Recipe.Refine, plan.Seeds[candidate], cancellation);
             done((2 * candidate) + 2);
             return waveform.MoveToOuterDisposeScope();
         });

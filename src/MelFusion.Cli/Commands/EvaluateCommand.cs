@@ -19,9 +19,7 @@ internal sealed class EvaluateCommand : Command
     private readonly Option<string?> _weights = Setting.Path<EvaluateSettings>(nameof(EvaluateSettings.Weights), "folder");
     private readonly Option<string?> _model = Setting.Path<EvaluateSettings>(nameof(EvaluateSettings.Model), "folder");
     private readonly Option<string?> _metrics = Setting.Text<EvaluateSettings>(nameof(EvaluateSettings.Metrics), 1000);
-    private readonly Option<EvaluatorKind?> _evaluator = Setting.Choice<EvaluateSettings, EvaluatorKind>(
-        nameof(EvaluateSettings.Evaluator), [.. Enum.GetValues<EvaluatorKind>().Select(kind => (NameOf(kind), kind))]);
-
+    private readonly Option<EvaluatorKind?> _evaluator = Setting.Choice<EvaluateSettings, EvaluatorKind>(nameof(EvaluateSettings.Evaluator));
     private readonly Option<string?> _report = Setting.Path<EvaluateSettings>(nameof(EvaluateSettings.Report), "folder");
     private readonly Option<long?> _bestOf = Setting.Whole<EvaluateSettings>(nameof(EvaluateSettings.BestOf), 1, 1_000_000);
     private readonly Option<long?> _seed = Setting.Whole<EvaluateSettings>(nameof(EvaluateSettings.Seed), 0, int.MaxValue);
@@ -76,11 +74,11 @@ internal sealed class EvaluateCommand : Command
         using var model = settings.Model is null ? null : MelFusionModel.Load(ModelFolder.Open(settings.Model));
         var request = Request(settings, model);
         var console = _session.ForPeople(settings.Json);
-        (var evaluator, string reason) = EvaluatorFolder.Open(NameOf(settings.Evaluator), settings.Weights);
+        (var evaluator, string reason) = EvaluatorFolder.Open(Setting.Word(settings.Evaluator), settings.Weights);
         using (evaluator)
         {
             (EvaluationReport report, EvaluationDetails? details) = evaluator is null
-                ? (FolderEvaluation.Unavailable(request, NameOf(settings.Evaluator), reason), null)
+                ? (FolderEvaluation.Unavailable(request, Setting.Word(settings.Evaluator), reason), null)
                 : CountView.Show<EvaluationProgress, (EvaluationReport, EvaluationDetails?)>(
                     console, value => (value.Stage, Words.Text($"{value.Stage}: {value.Done} of {value.Count} files heard")),
                     progress => FolderEvaluation.Run(request, evaluator, progress, _session.Cancellation));
@@ -134,8 +132,6 @@ internal sealed class EvaluateCommand : Command
             console.Say($"skipped {file.File}: {file.Reason}");
         }
     }
-
-    private static string NameOf(EvaluatorKind kind) => Enum.GetName(kind)!.ToLowerInvariant();
 }
 
 /// <summary>Set two reports side by side; refused where their passports say that the figures cannot be compared.</summary>

@@ -42,12 +42,8 @@ internal sealed class GenerateCommand : Command
         nameof(MusicRequest.Vocoder), ("hifigan", VocoderKind.HifiGan), ("griffin-lim", VocoderKind.GriffinLim));
 
     private readonly Option<long?> _refine = Setting.Whole<MusicRequest>(nameof(MusicRequest.Refine), 0, 100);
-    private readonly Option<Precision?> _precision = Setting.Choice<GenerateSettings, Precision>(
-        nameof(GenerateSettings.Precision), ("auto", Precision.Auto), ("fp32", Precision.Fp32), ("bf16", Precision.Bf16));
-
-    private readonly Option<ComputeDevice?> _device = Setting.Choice<GenerateSettings, ComputeDevice>(
-        nameof(GenerateSettings.Device), ("cpu", ComputeDevice.Cpu), ("cuda", ComputeDevice.Cuda));
-
+    private readonly Option<Precision?> _precision = Setting.Choice<GenerateSettings, Precision>(nameof(GenerateSettings.Precision));
+    private readonly Option<ComputeDevice?> _device = Setting.Choice<GenerateSettings, ComputeDevice>(nameof(GenerateSettings.Device));
     private readonly Option<long?> _threads = Setting.Whole<GenerateSettings>(nameof(GenerateSettings.Threads), 1, Recipe.MostThreads);
     private readonly Option<string?> _model = Setting.Path<GenerateSettings>(nameof(GenerateSettings.Model), "folder");
     private readonly Option<bool> _json = Setting.Flag<GenerateSettings>(nameof(GenerateSettings.Json));

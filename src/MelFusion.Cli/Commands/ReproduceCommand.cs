@@ -18,19 +18,13 @@ internal sealed class ReproduceCommand : Command
     private readonly Option<string?> _model = Setting.Path<ReproduceSettings>(nameof(ReproduceSettings.Model), "folder");
     private readonly Option<bool> _quick = Setting.Flag<ReproduceSettings>(nameof(ReproduceSettings.Quick));
     private readonly Option<long?> _limit = Setting.Whole<ReproduceSettings>(nameof(ReproduceSettings.Limit), 2, int.MaxValue);
-    private readonly Option<EvaluatorKind?> _evaluator = Setting.Choice<ReproduceSettings, EvaluatorKind>(
-        nameof(ReproduceSettings.Evaluator), [.. Enum.GetValues<EvaluatorKind>().Select(kind => (NameOf(kind), kind))]);
-
+    private readonly Option<EvaluatorKind?> _evaluator = Setting.Choice<ReproduceSettings, EvaluatorKind>(nameof(ReproduceSettings.Evaluator));
     private readonly Option<string?> _weights = Setting.Path<ReproduceSettings>(nameof(ReproduceSettings.Weights), "folder");
     private readonly Option<string?> _systems = Setting.Path<ReproduceSettings>(nameof(ReproduceSettings.Systems), "folder");
     private readonly Option<bool> _train = Setting.Flag<ReproduceSettings>(nameof(ReproduceSettings.Train));
     private readonly Option<string?> _output = Setting.Path<ReproduceSettings>(nameof(ReproduceSettings.Output), "folder");
-    private readonly Option<Precision?> _precision = Setting.Choice<ReproduceSettings, Precision>(
-        nameof(ReproduceSettings.Precision), ("auto", Precision.Auto), ("fp32", Precision.Fp32), ("bf16", Precision.Bf16));
-
-    private readonly Option<ComputeDevice?> _device = Setting.Choice<ReproduceSettings, ComputeDevice>(
-        nameof(ReproduceSettings.Device), ("cpu", ComputeDevice.Cpu), ("cuda", ComputeDevice.Cuda));
-
+    private readonly Option<Precision?> _precision = Setting.Choice<ReproduceSettings, Precision>(nameof(ReproduceSettings.Precision));
+    private readonly Option<ComputeDevice?> _device = Setting.Choice<ReproduceSettings, ComputeDevice>(nameof(ReproduceSettings.Device));
     private readonly Option<long?> _threads = Setting.Whole<ReproduceSettings>(nameof(ReproduceSettings.Threads), 1, Recipe.MostThreads);
     private readonly Option<bool> _json = Setting.Flag<ReproduceSettings>(nameof(ReproduceSettings.Json));
     private readonly Option<bool> _overwrite = Setting.Flag<ReproduceSettings>(nameof(ReproduceSettings.Overwrite));
@@ -74,14 +68,14 @@ internal sealed class ReproduceCommand : Command
         var console = _session.ForPeople(settings.Json);
         var table = WithVariants(TablePlace.Find(settings.Table));
         string data = Directory.Exists(settings.Data) ? settings.Data : Path.Combine("data", settings.Data);
-        var clips = TrainingRow.ReadTable(data, table.Split).Select(row => new DataClip(row.Id, row.Images ?? [], row.Captions ?? [])).ToList();
+        var clips = TrainingRow.ReadTable(data, table.Split).Select(row => new DataClip(row.Id, row.Images, row.Captions)).ToList();
         if (settings.Train)
         {
             Train(console, table);
         }
 
-        (var evaluator, string reason) = EvaluatorFolder.Open(NameOf(settings.Evaluator), settings.Weights);
-        using (evaluator ?? throw new MelFusionException($"{NameOf(settings.Evaluator)} cannot hear: {reason}."))
+        (var evaluator, string reason) = EvaluatorFolder.Open(Setting.Word(settings.Evaluator), settings.Weights);
+        using (evaluator ?? throw new MelFusionException($"{Setting.Word(settings.Evaluator)} cannot hear: {reason}."))
         {
             var request = new TableRequest
             {
@@ -168,8 +162,6 @@ internal sealed class ReproduceCommand : Command
             _session.WriteJson(result.ToLine());
         }
     }
-
-    private static string NameOf(EvaluatorKind kind) => Enum.GetName(kind)!.ToLowerInvariant();
 }
 
 /// <summary>Where the paper's tables lie.</summary>

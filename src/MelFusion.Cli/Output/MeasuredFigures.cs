@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MelFusion.Evaluation;
+using MelFusion.Evaluation.Reports;
 using MelFusion.Training;
 using Spectre.Console;
 
@@ -31,20 +32,14 @@ internal sealed record MeasuredFigures(
     /// <summary>Writes measured.json and measured.md.</summary>
     public void Write(string folder)
     {
-        Write(Path.Combine(folder, "measured.json"), ToLine() + "\n");
+        ReportWriter.WriteWhole(Path.Combine(folder, "measured.json"), ToLine() + "\n");
         var text = new StringBuilder($"# {Model}, {Split} split\n\n| what | figure |\n| --- | --- |\n");
         foreach (var (what, figure) in Rows())
         {
             text.Append(CultureInfo.InvariantCulture, $"| {what} | {figure} |\n");
         }
 
-        Write(Path.Combine(folder, "measured.md"), text.ToString());
-    }
-
-    private static void Write(string path, string text)
-    {
-        File.WriteAllText(path + ".part", text);
-        File.Move(path + ".part", path, overwrite: true);
+        ReportWriter.WriteWhole(Path.Combine(folder, "measured.md"), text.ToString());
     }
 
     /// <summary>The figures for a terminal.</summary>
@@ -76,7 +71,7 @@ internal sealed record MeasuredFigures(
     private string Range(Func<MadeClip, double> figure, string format)
     {
         double[] values = [.. Made.Select(figure)];
-        return string.Create(CultureInfo.InvariantCulture, $"{values.Min().ToString(format, CultureInfo.InvariantCulture)} to {values.Max().ToString(format, CultureInfo.InvariantCulture)}");
+        return $"{values.Min().ToString(format, CultureInfo.InvariantCulture)} to {values.Max().ToString(format, CultureInfo.InvariantCulture)}";
     }
 
     private static string Name(VocoderKind vocoder) => vocoder == VocoderKind.HifiGan ? "HiFi-GAN" : "Griffin-Lim";

@@ -20,7 +20,7 @@ public sealed class ClapEvaluator : IEvaluator
         var config = ConfigFile.Read<ClapConfig>(Path.Combine(folder, "config.json"));
         _tokenizer = RobertaTokenizer.Open(folder, Math.Max(2, config.TextConfig.MaxPositionEmbeddings - FirstPosition));
         _network = NetworkFolder.Fill(folder, new Clap(config, Placement.Cpu));
-        WeightsSha256 = EmbeddingCache.HashOf(NetworkFolder.WeightsIn(folder));
+        WeightsSha256 = NetworkFolder.HashOf(folder);
     }
 
     /// <inheritdoc/>

@@ -17,7 +17,7 @@ public sealed class Cnn14Evaluator : IEvaluator
     /// <summary>From a folder with its weights, Cnn14_16k_mAP=0.438.pth as published or safetensors with the same keys.</summary>
     /// <exception cref="MelFusionException">The weights are missing or do not fit.</exception>
     public Cnn14Evaluator(string folder) : this(
-        NetworkFolder.Fill(folder, new Cnn14(Placement.Cpu)), EmbeddingCache.HashOf(NetworkFolder.WeightsIn(folder)))
+        NetworkFolder.Fill(folder, new Cnn14(Placement.Cpu)), NetworkFolder.HashOf(folder))
     {
     }
 

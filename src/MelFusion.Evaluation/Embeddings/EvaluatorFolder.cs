@@ -1,3 +1,4 @@
+using MelFusion.Weights;
 using MelFusion.Weights.Hub;
 
 namespace MelFusion.Evaluation.Embeddings;
@@ -69,12 +70,11 @@ public static class EvaluatorFolder
             }
         }
 
-        for (string? above = AppContext.BaseDirectory; above is not null; above = Path.GetDirectoryName(above))
+        foreach (string place in ProgramPlaces.Of(Path.Combine("models", source.Folder)))
         {
-            yield return Path.Combine(above, "models", source.Folder);
+            yield return place;
         }
 
-        yield return Path.Combine("models", source.Folder);
         if (source.Repository is not null && new HubCache(HubSettings.FromEnvironment().CacheFolder).FindSnapshot(source.Repository) is { } snapshot)
         {
             yield return snapshot;

@@ -18,7 +18,7 @@ public sealed class MusicnnEvaluator : IEvaluator
     public MusicnnEvaluator(string folder)
     {
         _network = Musicnn.Open(folder, Placement.Cpu);
-        WeightsSha256 = EmbeddingCache.HashOf(NetworkFolder.WeightsIn(folder));
+        WeightsSha256 = NetworkFolder.HashOf(folder);
     }
 
     /// <inheritdoc/>

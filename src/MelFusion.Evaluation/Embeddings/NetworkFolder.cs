@@ -51,6 +51,9 @@ internal static class NetworkFolder
         };
     }
 
+    /// <summary>SHA-256 of the folder's weights, lower-case hex.</summary>
+    public static string HashOf(string folder) => EmbeddingCache.HashOf(WeightsIn(folder));
+
     /// <summary>Whether there are weights in a folder.</summary>
     public static bool HasWeights(string folder) => Directory.Exists(folder) && Endings.Any(ending => Files(folder, ending).Length > 0);
 

@@ -13,7 +13,7 @@ internal sealed class NoteEvaluator(string folder) : IEvaluator
 
     public string Name => "basic-pitch";
 
-    public string WeightsSha256 { get; } = EmbeddingCache.HashOf(NetworkFolder.WeightsIn(folder));
+    public string WeightsSha256 { get; } = NetworkFolder.HashOf(folder);
 
     public int SampleRate => _network.Config.SamplingRate;
 

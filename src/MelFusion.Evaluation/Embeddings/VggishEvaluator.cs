@@ -14,7 +14,7 @@ public sealed class VggishEvaluator : IEvaluator
     /// <summary>From a folder with its weights, vggish-10086976.pth as published or safetensors with the same keys.</summary>
     /// <exception cref="MelFusionException">The weights are missing or do not fit.</exception>
     public VggishEvaluator(string folder) : this(
-        NetworkFolder.Fill(folder, new Vggish(Placement.Cpu)), EmbeddingCache.HashOf(NetworkFolder.WeightsIn(folder)))
+        NetworkFolder.Fill(folder, new Vggish(Placement.Cpu)), NetworkFolder.HashOf(folder))
     {
     }
 

@@ -138,11 +138,12 @@ public static class ReportWriter
         return [.. json.RootElement.EnumerateObject().Select(field => (string[])[field.Name, field.Value.ToString()])];
     }
 
-    private static string MarkdownCell(string text) => text.Replace("|", "\\|", StringComparison.Ordinal).ReplaceLineEndings(" ");
+    internal static string MarkdownCell(string text) => text.Replace("|", "\\|", StringComparison.Ordinal).ReplaceLineEndings(" ");
 
     private static string Quoted(string text) => text.Length == 0 ? text : $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
 
-    private static void WriteWhole(string path, string text)
+    /// <summary>Writes a text beside its file, then takes that one's place.</summary>
+    public static void WriteWhole(string path, string text)
     {
         File.WriteAllText(path + ".part", text);
         File.Move(path + ".part", path, true);

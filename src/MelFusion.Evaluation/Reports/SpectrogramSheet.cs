@@ -43,7 +43,7 @@ public static class SpectrogramSheet
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        float[] samples = Resampler.Resample(new Waveform([sound.ToMono()], sound.SampleRate), front.Config.SampleRate).Channels[0];
+        float[] samples = Resampler.ToMono(sound, front.Config.SampleRate);
         if (samples.Length < front.ShortestSignal)
         {
             return;

@@ -103,7 +103,7 @@ public sealed record TableResult
         var cells = Cells();
         for (int i = 0; i < cells.Count; i++)
         {
-            text.Append(CultureInfo.InvariantCulture, $"| {string.Join(" | ", cells[i].Select(cell => cell.Replace("|", "\\|", StringComparison.Ordinal)))} |\n");
+            text.Append(CultureInfo.InvariantCulture, $"| {string.Join(" | ", cells[i].Select(ReportWriter.MarkdownCell))} |\n");
             text.Append(i == 0 ? $"|{string.Concat(Enumerable.Repeat(" --- |", cells[i].Count))}\n" : string.Empty);
         }
 
@@ -150,9 +150,7 @@ public sealed record TableResult
             Directory.CreateDirectory(folder);
             foreach (var (name, text) in new[] { ("table.md", ToMarkdown()), ("table.csv", ToCsv()), ("table.json", ToJson()) })
             {
-                string path = Path.Combine(folder, name);
-                File.WriteAllText(path + ".part", text);
-                File.Move(path + ".part", path, true);
+                ReportWriter.WriteWhole(Path.Combine(folder, name), text);
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

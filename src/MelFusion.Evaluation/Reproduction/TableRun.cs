@@ -174,10 +174,4 @@ public sealed class TableRun(TableRequest request, IEvaluator evaluator, IProgre
 
         return _model!;
     }
-
-    // Progress<T> would tell late, and on another thread.
-    private sealed class Relay<T>(Action<T> report) : IProgress<T>
-    {
-        public void Report(T value) => report(value);
-    }
 }

@@ -2,9 +2,6 @@ using System.Security.Cryptography;
 using System.Text;
 using MelFusion.Evaluation.Embeddings;
 using MelFusion.Evaluation.Metrics;
-using MelFusion.Image;
-using MelFusion.Text;
-using MelFusion.Weights;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -24,7 +21,9 @@ internal sealed class CompanionFigures : IDisposable
     private readonly Dictionary<string, IEvaluator> _networks = [];
     private readonly SortedDictionary<string, string> _hashes = new(StringComparer.Ordinal);
     private readonly SortedSet<string> _triplets = new(StringComparer.Ordinal);
-    private OpenSpace? _space;
+    private readonly Dictionary<string, string> _pictureHashes = [];
+    private OpenSpace? _open;
+    private ClipSpace? _clip;
 
     /// <summary>For one evaluation.</summary>
     /// <param name="audition">Its folders.</param>
@@ -60,7 +59,8 @@ internal sealed class CompanionFigures : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _space?.Dispose();
+        _open?.Dispose();
+        _clip?.Dispose();
         foreach (var network in _networks.Values.Where(network => network != _evaluator))
         {
             network.Dispose();
@@ -122,16 +122,18 @@ internal sealed class CompanionFigures : IDisposable
             return MetricValue.None(warning!);
         }
 
-        _hashes["clip"] = EmbeddingCache.HashOf(NetworkFolder.WeightsIn(folder));
-        var config = ConfigFile.Read<ClipConfig>(Path.Combine(folder, "config.json"));
-        var tokenizer = ClipTokenizer.Open(folder, config.TextConfig.MaxPositionEmbeddings);
-        using var clip = NetworkFolder.Fill(folder, new Clip(config, Placement.Cpu));
+        if (_clip is null)
+        {
+            _clip = new ClipSpace(folder);
+            _hashes["clip"] = NetworkFolder.HashOf(folder);
+        }
+
         string[] captions = [.. clips.Select(triplet => triplet.Caption)];
-        var texts = torch.cat([.. captions.Select(caption => clip.EmbedTexts(Ids(tokenizer.Encode(caption), tokenizer)))], 0);
-        var pictures = OfPictures(clips, path => clip.EmbedPictures(clip.Pixels(ImageReader.Decode(ImageReader.ReadFile(path), path))));
+        var pictures = OfPictures(clips, _clip.Picture);
         var sounds = Rows(clips.Select(triplet => triplet.Clip.Embedding.Clip));
         return Score(
-            clips, CosineScore.Matrix(pictures, texts), CosineScore.Matrix(sounds, clap.EmbedTexts(captions)), clip.LogitScale, clap.AudioScale, warning);
+            clips, CosineScore.Matrix(pictures, _clip.Captions(captions)), CosineScore.Matrix(sounds, clap.EmbedTexts(captions)), _clip.Scale, clap.AudioScale,
+            warning);
     }
 
     private MetricValue Open(bool generated)
@@ -154,13 +156,17 @@ internal sealed class CompanionFigures : IDisposable
             return MetricValue.None(warning!);
         }
 
-        _hashes["efficientnet-lite0"] = EmbeddingCache.HashOf(NetworkFolder.WeightsIn(efficientNet));
-        _hashes["minilm"] = EmbeddingCache.HashOf(NetworkFolder.WeightsIn(miniLm));
-        _space ??= new OpenSpace(efficientNet, miniLm, musicnn.Tags);
-        var captions = _space.Captions([.. clips.Select(triplet => triplet.Caption)]);
-        var sounds = _space.Sounds([.. clips.Select(triplet => triplet.Clip.Embedding.Classes)]);
+        if (_open is null)
+        {
+            _open = new OpenSpace(efficientNet, miniLm, musicnn.Tags);
+            _hashes["efficientnet-lite0"] = NetworkFolder.HashOf(efficientNet);
+            _hashes["minilm"] = NetworkFolder.HashOf(miniLm);
+        }
+
+        var captions = _open.Captions([.. clips.Select(triplet => triplet.Caption)]);
+        var sounds = _open.Sounds([.. clips.Select(triplet => triplet.Clip.Embedding.Classes)]);
         return Score(
-            clips, CosineScore.Matrix(OfPictures(clips, _space.Picture), captions), CosineScore.Matrix(sounds, captions), OpenSpace.Scale, OpenSpace.Scale, warning);
+            clips, CosineScore.Matrix(OfPictures(clips, _open.Picture), captions), CosineScore.Matrix(sounds, captions), OpenSpace.Scale, OpenSpace.Scale, warning);
     }
 
     private MetricValue Notes(int figure, bool generated)
@@ -220,7 +226,7 @@ internal sealed class CompanionFigures : IDisposable
             .Where(triplet => triplet.Caption.Length > 0 && (triplet.Picture.Length > 0 || !withPictures))];
         foreach (var triplet in whole)
         {
-            string picture = withPictures ? EmbeddingCache.HashOf(triplet.Picture) : string.Empty;
+            string picture = withPictures ? PictureHash(triplet.Picture) : string.Empty;
             _triplets.Add($"{triplet.Clip.Id} {Hash(triplet.Caption)} {picture}");
         }
 
@@ -229,6 +235,9 @@ internal sealed class CompanionFigures : IDisposable
             ? $"{sounds - whole.Length} of {sounds} sounds do not count: they are skipped, too short for {network.Name}, or have no {what}"
             : $"it needs {what} for each sound, and none of {sounds} has them by its name; give {options}");
     }
+
+    private string PictureHash(string path) =>
+        _pictureHashes.TryGetValue(path, out string? known) ? known : _pictureHashes[path] = EmbeddingCache.HashOf(path);
 
     private int Sounds(bool generated) => (generated ? _audition.Generated : _audition.References).Count;
 
@@ -257,18 +266,6 @@ internal sealed class CompanionFigures : IDisposable
     }
 
     private static Tensor Rows(IEnumerable<float[]> rows) => torch.stack([.. rows.Select(row => torch.tensor(row))]);
-
-    private static Tensor Ids(TokenIds tokens, ClipTokenizer tokenizer)
-    {
-        var ids = new long[tokenizer.MaxLength];
-        Array.Fill(ids, tokenizer.PadId);
-        for (int i = 0; i < tokens.Ids.Count; i++)
-        {
-            ids[i] = tokens.Ids[i];
-        }
-
-        return torch.tensor(ids).unsqueeze(0);
-    }
 
     private static string Hash(string text) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
 

@@ -74,6 +74,6 @@ internal sealed class MelSet : IDisposable
         int rate = WavFile.ReadInfo(file).SampleRate;
         long wanted = (long)frames * config.HopLength;
         var sound = WavFile.Read(file, 0, rate == config.SampleRate ? wanted : (wanted * rate / config.SampleRate) + BeyondTheEnd);
-        return tensor(Resampler.Resample(new Waveform([sound.ToMono()], rate), config.SampleRate).Channels[0]).unsqueeze(0);
+        return tensor(Resampler.ToMono(sound, config.SampleRate)).unsqueeze(0);
     }
 }

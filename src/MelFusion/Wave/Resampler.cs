@@ -56,6 +56,9 @@ public sealed class Resampler
         return output;
     }
 
+    /// <summary>The mean of a sound's channels at another rate.</summary>
+    public static float[] ToMono(Waveform sound, int toRate) => Resample(new Waveform([sound.ToMono()], sound.SampleRate), toRate).Channels[0];
+
     /// <summary>All channels of a sound at another rate.</summary>
     public static Waveform Resample(Waveform sound, int toRate)
     {
