@@ -40,11 +40,12 @@ public sealed class ConditionComparison
 {
     internal const string Right = "right", ShuffledPicture = "shuffled_picture", NoPicture = "no_picture", ShuffledText = "shuffled_text",
         NoText = "no_text", ShuffledPictureNoText = "shuffled_picture_no_text", Nothing = "nothing",
-        OtherSource = "other_source";
+        FullText = "full_text", ShuffledPictureFullText = "shuffled_picture_full_text", OtherSource = "other_source";
 
     private static readonly (string Right, string Wrong)[] Pairs =
     [
-        (Right, ShuffledPicture), (Right, NoPicture), (Right, ShuffledText), (Right, NoText), (NoText, ShuffledPictureNoText), (NoText, Nothing), (Right, OtherSource),
+        (Right, ShuffledPicture), (Right, NoPicture), (Right, ShuffledText), (Right, NoText), (NoText, ShuffledPictureNoText), (NoText, Nothing),
+        (FullText, ShuffledPictureFullText), (Right, OtherSource),
     ];
 
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
@@ -58,18 +59,19 @@ public sealed class ConditionComparison
         Difference = Pairs.ToDictionary(pair => pair.Wrong, pair => PairedDifference.Of(losses[pair.Right], losses[pair.Wrong], tunes));
     }
 
-    internal static IReadOnlyList<string> Conditions { get; } = [Right, ShuffledPicture, NoPicture, ShuffledText, NoText, ShuffledPictureNoText, Nothing, OtherSource];
+    internal static IReadOnlyList<string> Conditions { get; } = [Right, ShuffledPicture, NoPicture, ShuffledText, NoText, ShuffledPictureNoText, Nothing, FullText, ShuffledPictureFullText, OtherSource];
 
     /// <summary>Number of clips.</summary>
     public int Clips => _losses[Right].Length;
 
     /// <summary>
-    /// The mean loss under each condition: right, shuffled_picture, no_picture, shuffled_text, no_text, shuffled_picture_no_text, nothing; and
-    /// other_source, which is right but takes keys and values from the trajectory where the model's are recorded, and the other way about.
+    /// The mean loss under each condition: right (a clip's captions and pictures in turn, as training draws them), shuffled_picture, no_picture,
+    /// shuffled_text, no_text, shuffled_picture_no_text, nothing; full_text and shuffled_picture_full_text, where the text is always the fullest
+    /// caption; and other_source, which is right but takes keys and values from the trajectory where the model's are recorded, and the other way about.
     /// </summary>
     public IReadOnlyDictionary<string, double> Loss { get; }
 
-    /// <summary>Every wrong condition less its right one ("right"; "no_text" for the two that have no text), by the wrong one's name.</summary>
+    /// <summary>Every wrong condition less its right one ("right"; "no_text" for the two that have no text, "full_text" for the one with the fullest), by the wrong one's name.</summary>
     public IReadOnlyDictionary<string, PairedDifference> Difference { get; }
 
     internal IReadOnlyList<(string Name, double Value)> Figures =>

@@ -86,6 +86,7 @@ internal sealed record MeasuredFigures(
         "shuffled_text" => "loss of another text above the right one",
         "no_text" => "loss without text above the right one",
         "shuffled_picture_no_text" => "without text: another picture above the right one",
+        "shuffled_picture_full_text" => "with the fullest caption: another picture above the right one",
         "other_source" => "loss with keys and values of the other source (recorded, trajectory) above the model's",
         _ => "without text: no picture above the right one",
     };

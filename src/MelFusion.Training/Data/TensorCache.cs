@@ -29,7 +29,21 @@ internal static class TensorCache
         return tensors;
     }
 
-    /// <summary>A file's name, length and time, for a list of what a cache depends on.</summary>
+    /// <summary>A weights file's name and SHA-256, for a list of what a cache depends on: a copied model folder keeps its caches.</summary>
+    /// <param name="path">The file.</param>
+    public static string DescribeContent(string path)
+    {
+        if (!File.Exists(path))
+        {
+            return $"{Path.GetFileName(path)}:missing";
+        }
+
+        using var file = File.OpenRead(path);
+        return $"{Path.GetFileName(path)}:{Convert.ToHexStringLower(SHA256.HashData(file))}";
+    }
+
+    /// <summary>A data file's name, length and time, the same for a list of thousands.</summary>
+    /// <param name="path">The file.</param>
     public static string Describe(string path)
     {
         var file = new FileInfo(path);

@@ -29,7 +29,7 @@ internal static class ConditionMeasurement
         return new(losses, [.. rows.Select(row => data.Rows[row].Path ?? data.Rows[row].Id)]);
     }
 
-    /// <summary>The mean over the timesteps, each with the noise that belongs to clip and timestep, and with another of the clip's pictures.</summary>
+    /// <summary>The mean over the timesteps, each with the noise that belongs to clip and timestep, and with another of the clip's captions and pictures.</summary>
     private static double LossOf(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int row, int stranger, string condition)
     {
         using var scope = NewDisposeScope();
@@ -37,19 +37,32 @@ internal static class ConditionMeasurement
         var samples = timesteps.Select((t, level) =>
         {
             using var generator = StepRandom.Generator(0, -2, row * 1000L + level);
-            var images = data.Rows[condition is ConditionComparison.ShuffledPicture or ConditionComparison.ShuffledPictureNoText ? stranger : row].Images;
-            string caption = condition switch
-            {
-                ConditionComparison.ShuffledText => data.Rows[stranger].Captions[0],
-                ConditionComparison.NoText or ConditionComparison.ShuffledPictureNoText or ConditionComparison.Nothing => string.Empty,
-                _ => data.Rows[row].Captions[0],
-            };
+            bool otherSource = condition == ConditionComparison.OtherSource;
             return new MusicSample(
-                data.Latents.Mean(row), randn(data.Latents.Shape, generator: generator), t, caption,
-                condition is ConditionComparison.NoPicture or ConditionComparison.Nothing ? null : data.Trajectories.At(images[level % images.Count], t, condition == ConditionComparison.OtherSource));
+                data.Latents.Mean(row), randn(data.Latents.Shape, generator: generator), t,
+                Caption(data, row, stranger, level, condition),
+                Picture(data, row, stranger, level, condition) is { } picture ? data.Trajectories.At(picture, t, otherSource) : null);
         }).ToList();
         return model.Objective.PerSample(samples, model.Texts).mean().item<float>();
     }
+
+    /// <summary>Captions run from the fullest, which names game and scene, to the shortest; clips begin at different ones, as training draws any.</summary>
+    private static string Caption(MusicData data, int row, int stranger, int level, string condition) => condition switch
+    {
+        ConditionComparison.NoText or ConditionComparison.ShuffledPictureNoText or ConditionComparison.Nothing => string.Empty,
+        ConditionComparison.FullText or ConditionComparison.ShuffledPictureFullText => data.Rows[row].Captions[0],
+        ConditionComparison.ShuffledText => InTurn(data.Rows[stranger].Captions, row + level),
+        _ => InTurn(data.Rows[row].Captions, row + level),
+    };
+
+    private static string? Picture(MusicData data, int row, int stranger, int level, string condition) => condition switch
+    {
+        ConditionComparison.NoPicture or ConditionComparison.Nothing => null,
+        ConditionComparison.ShuffledPicture or ConditionComparison.ShuffledPictureNoText or ConditionComparison.ShuffledPictureFullText => InTurn(data.Rows[stranger].Images, level),
+        _ => InTurn(data.Rows[row].Images, level),
+    };
+
+    private static string InTurn(IReadOnlyList<string> items, int turn) => items[turn % items.Count];
 
     /// <summary>Half the list further, and on to the next row that shares neither a picture nor the caption.</summary>
     private static int Stranger(MusicData data, int[] rows, int index)

@@ -95,7 +95,7 @@ internal static class ModelParts
     }
 
     /// <summary>What a cache depends on when it depends on a part's weights.</summary>
-    public static string Describe(string model, string part) => Data.TensorCache.Describe(Path.Combine(model, part, WeightsName));
+    public static string Describe(string model, string part) => Data.TensorCache.DescribeContent(Path.Combine(model, part, WeightsName));
 
     private static string Require(string model, string part, string file)
     {

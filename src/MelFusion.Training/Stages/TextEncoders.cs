@@ -12,7 +12,7 @@ internal static class TextEncoders
     {
         string weights = Path.Combine(model, "text_encoder", "model.safetensors");
         using var encoder = new Lazily(() => TextEncoder.Open(ModelFolder.OpenParts(model, "text_encoder", "tokenizer"), Placement.Cpu));
-        return new(cache, TensorCache.Describe(weights), texts, few =>
+        return new(cache, TensorCache.DescribeContent(weights), texts, few =>
         {
             var states = encoder.Value.Encode(few);
             return (states.States, states.Mask);
