@@ -26,11 +26,20 @@ internal sealed class Audition(EvaluationRequest request, IProgress<EvaluationPr
     /// <summary>What a network hears in the references or in the generated sounds.</summary>
     public (IReadOnlyList<EmbeddedClip> Clips, IReadOnlyList<SkippedFile> Skipped) Hear(IEvaluator network, bool generated)
     {
-        string role = generated ? "generated" : "reference";
+        string role = RoleOf(generated);
         return _heard.TryGetValue((network.Name, role), out var heard)
             ? heard
             : _heard[(network.Name, role)] = Pipeline(network).Run(role, generated ? Generated : References, null, progress, cancellation);
     }
+
+    /// <summary>What the first network that heard a folder heard; nothing where none did.</summary>
+    public (IReadOnlyList<EmbeddedClip> Clips, IReadOnlyList<SkippedFile> Skipped) First(bool generated)
+    {
+        string? network = _heard.Keys.Where(heard => heard.Role == RoleOf(generated)).Select(heard => heard.Network).FirstOrDefault();
+        return network is null ? ([], []) : _heard[(network, RoleOf(generated))];
+    }
+
+    private static string RoleOf(bool generated) => generated ? "generated" : "reference";
 
     private static IReadOnlyList<string> Sounds(string folder) => EmbeddingPipeline.SoundsOf(folder) is { Count: > 0 } files
         ? files

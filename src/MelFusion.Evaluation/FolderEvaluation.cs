@@ -31,27 +31,51 @@ public static class FolderEvaluation
         var (generated, skippedGenerated) = audition.Hear(evaluator, generated: true);
 
         var comparison = new SetComparison(evaluator, reference, generated, request, cancellation);
-        var metrics = request.Metrics.Distinct().ToDictionary(name => name, name => CompanionFigures.Offers(name) ? companions.Measure(name) : comparison.Measure(name));
+        var metrics = Measure(request, companions, comparison.Measure);
         var controls = !request.Controls ? NoControls() : Controls(request, audition.Pipeline(evaluator), comparison, audition.References, progress, cancellation);
-        foreach (var (name, metric) in metrics.Where(metric => request.Controls && metric.Value.Parts?.ContainsKey("shuffled") == true))
+        var passport = Write(request, companions, reference, generated) with
         {
-            controls["shuffled"] = new Dictionary<string, double?>(controls["shuffled"]!) { [name] = metric.Parts!["shuffled"] };
-        }
-
-        var passport = Write(request, evaluator, reference, generated, comparison.PairCount) with
-        {
-            Networks = companions.Hashes, TripletsSha256 = companions.TripletsSha256,
+            Evaluator = evaluator.Name, WeightsSha256 = evaluator.WeightsSha256, SampleRate = evaluator.SampleRate, Rule = evaluator.Rule,
         };
-        return (new EvaluationReport { Passport = passport, Metrics = metrics, Controls = controls, Skipped = [.. skippedReferences, .. skippedGenerated] },
-            new EvaluationDetails(reference, generated));
+        return (Report(request, passport, metrics, controls, [.. skippedReferences, .. skippedGenerated]), new EvaluationDetails(reference, generated));
     }
 
-    /// <summary>The report of an evaluator that is not here: every figure is null and says why.</summary>
-    public static EvaluationReport Unavailable(EvaluationRequest request, string evaluator, string reason) => new()
+    /// <summary>Runs an evaluation whose evaluator is not here: its figures are null and say why, those of other networks are computed.</summary>
+    /// <param name="request">What to compare.</param>
+    /// <param name="evaluator">The evaluator's name.</param>
+    /// <param name="reason">Why it is not here.</param>
+    /// <param name="progress">Told about each file.</param>
+    /// <param name="cancellation">Honoured between files and rounds.</param>
+    /// <returns>The report. The clips of its passport, and the skipped files, are those of the first network that heard them.</returns>
+    /// <exception cref="MelFusionException">A folder is missing or holds no sound.</exception>
+    public static EvaluationReport RunWithout(
+        EvaluationRequest request, string evaluator, string reason, IProgress<EvaluationProgress>? progress = null, CancellationToken cancellation = default)
     {
-        Passport = new Passport { Evaluator = evaluator, LongestSeconds = request.LongestSeconds, BestOfN = request.BestOfN, Seed = request.Seed },
-        Metrics = request.Metrics.Distinct().ToDictionary(name => name, _ => MetricValue.None(reason)), Controls = NoControls(), Skipped = [],
-    };
+        using var scope = torch.NewDisposeScope();
+        using var noGrad = torch.no_grad();
+        var audition = new Audition(request, progress, cancellation);
+        using var companions = new CompanionFigures(audition, null);
+        var metrics = Measure(request, companions, _ => MetricValue.None(reason));
+        var (reference, skippedReferences) = audition.First(generated: false);
+        var (generated, skippedGenerated) = audition.First(generated: true);
+        var passport = Write(request, companions, reference, generated) with { Evaluator = evaluator };
+        return Report(request, passport, metrics, NoControls(), [.. skippedReferences, .. skippedGenerated]);
+    }
+
+    private static Dictionary<string, MetricValue> Measure(EvaluationRequest request, CompanionFigures companions, Func<string, MetricValue> ofEvaluator) =>
+        request.Metrics.Distinct().ToDictionary(name => name, name => CompanionFigures.Offers(name) ? companions.Measure(name) : ofEvaluator(name));
+
+    private static EvaluationReport Report(
+        EvaluationRequest request, Passport passport, Dictionary<string, MetricValue> metrics, Dictionary<string, IReadOnlyDictionary<string, double?>?> controls,
+        IReadOnlyList<SkippedFile> skipped)
+    {
+        foreach (var (name, metric) in metrics.Where(metric => request.Controls && metric.Value.Parts?.ContainsKey("shuffled") == true))
+        {
+            controls["shuffled"] = new Dictionary<string, double?>(controls["shuffled"] ?? new Dictionary<string, double?>()) { [name] = metric.Parts!["shuffled"] };
+        }
+
+        return new() { Passport = passport, Metrics = metrics, Controls = controls, Skipped = skipped };
+    }
 
     private static Dictionary<string, IReadOnlyDictionary<string, double?>?> NoControls() =>
         ControlNames.ToDictionary(name => name, _ => (IReadOnlyDictionary<string, double?>?)null);
@@ -89,18 +113,17 @@ public static class FolderEvaluation
     }
 
     private static Passport Write(
-        EvaluationRequest request, IEvaluator evaluator, IReadOnlyList<EmbeddedClip> reference, IReadOnlyList<EmbeddedClip> generated, int pairs)
+        EvaluationRequest request, CompanionFigures companions, IReadOnlyList<EmbeddedClip> reference, IReadOnlyList<EmbeddedClip> generated)
     {
         (var referenceIds, var generatedIds) = (reference.Select(clip => clip.Id).ToHashSet(), generated.Select(clip => clip.Id).ToHashSet());
         return new Passport
         {
-            Evaluator = evaluator.Name, WeightsSha256 = evaluator.WeightsSha256, SampleRate = evaluator.SampleRate, Rule = evaluator.Rule,
             LongestSeconds = request.LongestSeconds, ClipListSha256 = HashOf(reference), ReferenceCount = reference.Count,
-            GeneratedCount = generated.Count, PairCount = pairs,
+            GeneratedCount = generated.Count, PairCount = referenceIds.Count(generatedIds.Contains),
             MissingIds = [.. referenceIds.Except(generatedIds).Order(StringComparer.Ordinal)],
             UnpairedIds = [.. generatedIds.Except(referenceIds).Order(StringComparer.Ordinal)],
             ReferenceSeconds = Range(reference), GeneratedSeconds = Range(generated), BestOfN = request.BestOfN, Seed = request.Seed,
-            BootstrapRounds = request.BootstrapRounds,
+            BootstrapRounds = request.BootstrapRounds, Networks = companions.Hashes, TripletsSha256 = companions.TripletsSha256,
         };
     }
 

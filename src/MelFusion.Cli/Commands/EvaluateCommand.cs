@@ -77,11 +77,11 @@ internal sealed class EvaluateCommand : Command
         (var evaluator, string reason) = EvaluatorFolder.Open(Setting.Word(settings.Evaluator), settings.Weights);
         using (evaluator)
         {
-            (EvaluationReport report, EvaluationDetails? details) = evaluator is null
-                ? (FolderEvaluation.Unavailable(request, Setting.Word(settings.Evaluator), reason), null)
-                : CountView.Show<EvaluationProgress, (EvaluationReport, EvaluationDetails?)>(
-                    console, value => (value.Stage, Words.Text($"{value.Stage}: {value.Done} of {value.Count} files heard")),
-                    progress => FolderEvaluation.Run(request, evaluator, progress, _session.Cancellation));
+            (EvaluationReport report, EvaluationDetails? details) = CountView.Show<EvaluationProgress, (EvaluationReport, EvaluationDetails?)>(
+                console, value => (value.Stage, Words.Text($"{value.Stage}: {value.Done} of {value.Count} files heard")),
+                progress => evaluator is null
+                    ? (FolderEvaluation.RunWithout(request, Setting.Word(settings.Evaluator), reason, progress, _session.Cancellation), null)
+                    : FolderEvaluation.Run(request, evaluator, progress, _session.Cancellation));
             if (settings.Report is not null)
             {
                 ReportWriter.Write(settings.Report, report, request, details);

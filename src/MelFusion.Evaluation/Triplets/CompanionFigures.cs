@@ -16,19 +16,20 @@ internal sealed class CompanionFigures : IDisposable
     private static readonly string[] OfTriplets = ["clap", "imsm", "imsm-open"];
 
     private readonly Audition _audition;
-    private readonly IEvaluator _evaluator;
+    private readonly IEvaluator? _evaluator;
     private readonly Lazy<TripletTable> _table;
     private readonly Dictionary<string, IEvaluator> _networks = [];
     private readonly SortedDictionary<string, string> _hashes = new(StringComparer.Ordinal);
     private readonly SortedSet<string> _triplets = new(StringComparer.Ordinal);
     private readonly Dictionary<string, string> _pictureHashes = [];
+    private readonly EmbeddedOnce _rows = new();
     private OpenSpace? _open;
     private ClipSpace? _clip;
 
     /// <summary>For one evaluation.</summary>
     /// <param name="audition">Its folders.</param>
-    /// <param name="evaluator">Its evaluator, which stays its owner's to dispose.</param>
-    public CompanionFigures(Audition audition, IEvaluator evaluator)
+    /// <param name="evaluator">Its evaluator, which stays its owner's to dispose; null where it is not here.</param>
+    public CompanionFigures(Audition audition, IEvaluator? evaluator)
     {
         (_audition, _evaluator) = (audition, evaluator);
         _table = new(() => new TripletTable(audition.Request.Captions ?? EmbeddingPipeline.TableOf(audition.Request.Reference), audition.Request.Images));
@@ -59,6 +60,7 @@ internal sealed class CompanionFigures : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _rows.Dispose();
         _open?.Dispose();
         _clip?.Dispose();
         foreach (var network in _networks.Values.Where(network => network != _evaluator))
@@ -88,7 +90,7 @@ internal sealed class CompanionFigures : IDisposable
             return MetricValue.None(warning!);
         }
 
-        var cosines = CosineScore.Matrix(Rows(clips.Select(triplet => triplet.Clip.Embedding.Clip)), clap.EmbedTexts([.. clips.Select(triplet => triplet.Caption)]));
+        var cosines = CosineScore.Matrix(Rows(clips.Select(triplet => triplet.Clip.Embedding.Clip)), OfCaptions(clips, "clap", clap.EmbedTexts));
         double[] all = cosines.contiguous().data<double>().ToArray();
         double[] right = [.. clips.Select((_, i) => all[(i * clips.Length) + i])];
         double[] wrong = [.. all.Where((_, i) => clips[i / clips.Length].Caption != clips[i % clips.Length].Caption)];
@@ -105,15 +107,10 @@ internal sealed class CompanionFigures : IDisposable
 
     private MetricValue Paper(bool generated)
     {
-        if (Network("clap", out string reason) is not ClapEvaluator clap)
+        (string? folder, string noPictures) = EvaluatorFolder.Find("clip", _audition.Request.Weights);
+        if (Network("clap", out string noSounds) is not ClapEvaluator clap || folder is null)
         {
-            return MetricValue.None(reason);
-        }
-
-        (string? folder, string missing) = EvaluatorFolder.Find("clip", _audition.Request.Weights);
-        if (folder is null)
-        {
-            return MetricValue.None(missing);
+            return NoneOf(noSounds, noPictures);
         }
 
         var (clips, warning) = Triplets(clap, generated, withPictures: true);
@@ -128,26 +125,18 @@ internal sealed class CompanionFigures : IDisposable
             _hashes["clip"] = NetworkFolder.HashOf(folder);
         }
 
-        string[] captions = [.. clips.Select(triplet => triplet.Caption)];
-        var pictures = OfPictures(clips, _clip.Picture);
-        var sounds = Rows(clips.Select(triplet => triplet.Clip.Embedding.Clip));
-        return Score(
-            clips, CosineScore.Matrix(pictures, _clip.Captions(captions)), CosineScore.Matrix(sounds, clap.EmbedTexts(captions)), _clip.Scale, clap.AudioScale,
-            warning);
+        var pictures = CosineScore.Matrix(OfPictures(clips, "clip", _clip.Picture), OfCaptions(clips, "clip", _clip.Captions));
+        var sounds = CosineScore.Matrix(Rows(clips.Select(triplet => triplet.Clip.Embedding.Clip)), OfCaptions(clips, "clap", clap.EmbedTexts));
+        return Score(clips, pictures, sounds, _clip.Scale, clap.AudioScale, warning);
     }
 
     private MetricValue Open(bool generated)
     {
-        if (Network("musicnn", out string reason) is not MusicnnEvaluator musicnn)
-        {
-            return MetricValue.None(reason);
-        }
-
         (string? efficientNet, string noPictures) = EvaluatorFolder.Find("efficientnet-lite0", _audition.Request.Weights);
         (string? miniLm, string noTexts) = EvaluatorFolder.Find("minilm", _audition.Request.Weights);
-        if (efficientNet is null || miniLm is null)
+        if (Network("musicnn", out string noSounds) is not MusicnnEvaluator musicnn || efficientNet is null || miniLm is null)
         {
-            return MetricValue.None(efficientNet is null ? noPictures : noTexts);
+            return NoneOf(noSounds, noPictures, noTexts);
         }
 
         var (clips, warning) = Triplets(musicnn, generated, withPictures: true);
@@ -163,10 +152,10 @@ internal sealed class CompanionFigures : IDisposable
             _hashes["minilm"] = NetworkFolder.HashOf(miniLm);
         }
 
-        var captions = _open.Captions([.. clips.Select(triplet => triplet.Caption)]);
-        var sounds = _open.Sounds([.. clips.Select(triplet => triplet.Clip.Embedding.Classes)]);
-        return Score(
-            clips, CosineScore.Matrix(OfPictures(clips, _open.Picture), captions), CosineScore.Matrix(sounds, captions), OpenSpace.Scale, OpenSpace.Scale, warning);
+        var captions = OfCaptions(clips, "minilm", _open.Captions);
+        var pictures = CosineScore.Matrix(OfPictures(clips, "efficientnet-lite0", _open.Picture), captions);
+        var sounds = CosineScore.Matrix(_open.Sounds([.. clips.Select(triplet => triplet.Clip.Embedding.Classes)]), captions);
+        return Score(clips, pictures, sounds, OpenSpace.Scale, OpenSpace.Scale, warning);
     }
 
     private MetricValue Notes(int figure, bool generated)
@@ -193,24 +182,28 @@ internal sealed class CompanionFigures : IDisposable
     private MetricValue Score(
         Triplet[] clips, Tensor pictureCosines, Tensor musicCosines, double pictureScale, double musicScale, string? warning)
     {
-        var scores = new TripletScores(pictureCosines, musicCosines, pictureScale, musicScale, [.. clips.Select(triplet => triplet.Picture)]);
+        var scores = new TripletScores(pictureCosines, musicCosines, pictureScale, musicScale, [.. clips.Select(triplet => triplet.PictureHash)]);
         var figure = scores.Measure(_audition.Request.Seed, _audition.Request.BootstrapRounds);
         return figure.Value is null ? figure : figure with { Warning = warning };
     }
 
-    /// <summary>A row for each clip's picture; a picture of several clips is looked at once.</summary>
-    private Tensor OfPictures(Triplet[] clips, Func<string, Tensor> embed)
+    /// <summary>No figure, for every reason there is: whoever brings one of two missing networks should not hear of the other only then.</summary>
+    private static MetricValue NoneOf(params string[] reasons) => MetricValue.None(string.Join("; ", reasons.Where(reason => reason.Length > 0)));
+
+    /// <summary>A row for each clip's picture; equal pictures are looked at once, whatever their names.</summary>
+    private Tensor OfPictures(Triplet[] clips, string network, Func<string, Tensor> embed)
     {
-        var rows = new Dictionary<string, Tensor>();
-        foreach (string path in clips.Select(triplet => triplet.Picture).Distinct())
+        var paths = clips.DistinctBy(triplet => triplet.PictureHash).ToDictionary(triplet => triplet.PictureHash, triplet => triplet.Picture);
+        return _rows.Of($"{network} picture", [.. clips.Select(triplet => triplet.PictureHash)], hashes => torch.cat([.. hashes.Select(hash =>
         {
             _audition.Cancellation.ThrowIfCancellationRequested();
-            using var scope = NewDisposeScope();
-            rows[path] = embed(path).MoveToOuterDisposeScope();
-        }
-
-        return torch.cat([.. clips.Select(triplet => rows[triplet.Picture])], 0);
+            return embed(paths[hash]);
+        })], 0));
     }
+
+    /// <summary>A row for each clip's caption; equal captions are read once.</summary>
+    private Tensor OfCaptions(Triplet[] clips, string network, Func<IReadOnlyList<string>, Tensor> embed) =>
+        _rows.Of($"{network} caption", [.. clips.Select(triplet => triplet.Caption)], embed);
 
     /// <summary>The sounds that have a caption and, where it matters, a picture; the warning names how many have not.</summary>
     private (Triplet[] Clips, string? Warning) Triplets(IEvaluator network, bool generated, bool withPictures)
@@ -222,12 +215,14 @@ internal sealed class CompanionFigures : IDisposable
         }
 
         var clips = _audition.Hear(network, generated).Clips;
-        Triplet[] whole = [.. clips.Select(clip => new Triplet(clip, _table.Value.Caption(clip.Id) ?? string.Empty, _table.Value.Picture(clip.Id) ?? string.Empty))
-            .Where(triplet => triplet.Caption.Length > 0 && (triplet.Picture.Length > 0 || !withPictures))];
+        Triplet[] whole = [.. from clip in clips
+                              let caption = _table.Value.Caption(clip.Id)
+                              let picture = withPictures ? _table.Value.Picture(clip.Id) : string.Empty
+                              where caption is { Length: > 0 } && picture is not null
+                              select new Triplet(clip, caption, picture, withPictures ? PictureHash(picture) : string.Empty)];
         foreach (var triplet in whole)
         {
-            string picture = withPictures ? PictureHash(triplet.Picture) : string.Empty;
-            _triplets.Add($"{triplet.Clip.Id} {Hash(triplet.Caption)} {picture}");
+            _triplets.Add($"{triplet.Clip.Id} {Hash(triplet.Caption)} {triplet.PictureHash}");
         }
 
         int sounds = Sounds(generated);
@@ -244,7 +239,7 @@ internal sealed class CompanionFigures : IDisposable
     private IEvaluator? Network(string name, out string reason)
     {
         reason = string.Empty;
-        if (_evaluator.Name == name)
+        if (_evaluator?.Name == name)
         {
             return _evaluator;
         }
@@ -269,5 +264,5 @@ internal sealed class CompanionFigures : IDisposable
 
     private static string Hash(string text) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
 
-    private sealed record Triplet(EmbeddedClip Clip, string Caption, string Picture);
+    private sealed record Triplet(EmbeddedClip Clip, string Caption, string Picture, string PictureHash);
 }

@@ -2,6 +2,7 @@ using System.Text.Json;
 using MelFusion.Cli;
 using MelFusion.Evaluation;
 using MelFusion.Evaluation.Embeddings;
+using MelFusion.Wave;
 using Shouldly;
 using Xunit;
 
@@ -41,7 +42,10 @@ public sealed class EvaluateCommandTests : IDisposable
     [Fact]
     public void Figures_whose_weights_are_missing_are_null_with_the_reason_and_the_exit_code_is_0()
     {
-        var (code, output, _) = Run("evaluate", "--reference", "a", "--generated", "b", "--evaluator", "cnn14", "--weights", _folder, "--json", "--report", _folder);
+        string sounds = Directory.CreateDirectory(Path.Combine(_folder, "sounds")).FullName;
+        WavFile.Write(Path.Combine(sounds, "a.wav"), new float[1000], 16_000);
+
+        var (code, output, _) = Run("evaluate", "--reference", sounds, "--generated", sounds, "--evaluator", "cnn14", "--weights", _folder, "--json", "--report", _folder);
 
         code.ShouldBe(ExitCode.Done);
         using var json = JsonDocument.Parse(output);

@@ -110,13 +110,15 @@ public sealed class FolderEvaluationTests : IDisposable
     [Fact]
     public void An_evaluator_that_is_not_here_leaves_figures_null_with_the_reason()
     {
+        Make("reference", 1, 0);
         var (evaluator, reason) = EvaluatorFolder.Open("vggish", _folder);
 
-        var report = FolderEvaluation.Unavailable(Request("reference", "generated"), "vggish", reason);
+        var report = FolderEvaluation.RunWithout(Request("reference", "reference"), "vggish", reason);
 
         evaluator.ShouldBeNull();
         report.Metrics["fad"].ShouldBe(new MetricValue(null, Reason: reason));
         reason.ShouldContain("weights of vggish are missing");
+        Should.Throw<MelFusionException>(() => FolderEvaluation.RunWithout(Request("reference", "nowhere"), "vggish", reason)).Message.ShouldContain("there is no such folder");
     }
 
     [Fact]

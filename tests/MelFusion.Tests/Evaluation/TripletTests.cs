@@ -151,6 +151,78 @@ public sealed class TripletTests : IDisposable
         report.Passport.ReferenceCount.ShouldBe(6);
     }
 
+    [Fact]
+    public void A_missing_evaluator_takes_only_its_own_figures_with_it()
+    {
+        string data = WriteData(6);
+        var request = Request(data) with { Metrics = ["fad", "fd", "clap", "imsm-open", "note-density"], Weights = _folder.File("absent") };
+        var (_, reason) = EvaluatorFolder.Open("vggish", request.Weights);
+        using var musicnn = new MusicnnEvaluator(Path.Combine(Repository.Root, "models", "musicnn", "mtt"));
+
+        var report = FolderEvaluation.RunWithout(request, "vggish", reason);
+        var (whole, _) = FolderEvaluation.Run(request with { Metrics = ["imsm-open"], Controls = false }, musicnn);
+
+        (report.Metrics["fad"], report.Metrics["fd"]).ShouldBe((MetricValue.None(reason), MetricValue.None(reason)));
+        report.Metrics["clap"].Reason!.ShouldStartWith("the weights of clap are missing: ");
+        report.Metrics["imsm-open"].Value.ShouldNotBeNull();
+        report.Metrics["imsm-open"].Value.ShouldBe(whole.Metrics["imsm-open"].Value);
+        report.Metrics["note-density"].Value.ShouldNotBeNull();
+        report.Controls["shuffled"]!["imsm-open"].ShouldBe(report.Metrics["imsm-open"].Parts!["shuffled"]);
+        (report.Passport.Evaluator, report.Passport.WeightsSha256).ShouldBe(("vggish", string.Empty));
+        report.Passport.Networks.Keys.ShouldBe(["basic-pitch", "efficientnet-lite0", "minilm", "musicnn"]);
+        report.Passport.ClipListSha256.ShouldBe(whole.Passport.ClipListSha256);
+        (report.Passport.ReferenceCount, report.Passport.PairCount).ShouldBe((6, 6));
+    }
+
+    [Fact]
+    public void Whatever_is_missing_for_a_figure_is_named_at_once()
+    {
+        string data = WriteData(2);
+        using var musicnn = new MusicnnEvaluator(Path.Combine(Repository.Root, "models", "musicnn", "mtt"));
+
+        var (report, _) = FolderEvaluation.Run(Request(data) with { Metrics = ["imsm"], Weights = _folder.File("absent") }, musicnn);
+
+        report.Metrics["imsm"].Reason!.ShouldContain("the weights of clap are missing: ");
+        report.Metrics["imsm"].Reason!.ShouldContain("the weights of clip are missing: ");
+    }
+
+    [Fact]
+    public void Equal_pictures_are_one_picture_whatever_their_names()
+    {
+        string data = WriteData(6), images = Directory.CreateDirectory(_folder.File("named")).FullName;
+        for (int i = 0; i < 6; i++)
+        {
+            File.WriteAllBytes(Path.Combine(images, $"clip-{i}.bmp"), TinyModel.Picture(i / 2, 64, 48));
+        }
+
+        using var musicnn = new MusicnnEvaluator(Path.Combine(Repository.Root, "models", "musicnn", "mtt"));
+
+        var (report, _) = FolderEvaluation.Run(Request(data) with { Metrics = ["imsm-open"], Images = images }, musicnn);
+
+        (report.Metrics["imsm-open"].Parts!["triplets"], report.Metrics["imsm-open"].Parts!["pictures"]).ShouldBe((6, 3));
+    }
+
+    [Fact]
+    public void Nothing_is_embedded_twice()
+    {
+        using var scope = NewDisposeScope();
+        using var once = new EmbeddedOnce();
+        var asked = new List<string>();
+        Tensor Embed(IReadOnlyList<string> keys)
+        {
+            asked.AddRange(keys);
+            return torch.tensor(keys.Select(key => (double)key[0]).ToArray()).unsqueeze(1);
+        }
+
+        double[] first = once.Of("letters", ["b", "a", "b"], Embed).data<double>().ToArray();
+        double[] second = once.Of("letters", ["a", "c"], Embed).data<double>().ToArray();
+        once.Of("other letters", ["a"], Embed);
+
+        first.ShouldBe([98, 97, 98]);
+        second.ShouldBe([97, 99]);
+        asked.ShouldBe(["b", "a", "c", "a"]);
+    }
+
     /// <summary>A split of a data set: as many clips of 3.2 s, each with a caption and a picture of its own.</summary>
     private string WriteData(int count)
     {
