@@ -83,13 +83,15 @@ internal static class Cases
     private static Work Decode(AutoencoderKlConfig config, Placement place, long[] latent)
     {
         var vae = Filled(new AutoencoderKl(config, place));
+        long parameters = CountAndPack(vae);
         var z = torch.randn(latent).to(place.Dtype);
-        return new(() => vae.Decode(z).Dispose(), Count(vae), [vae]);
+        return new(() => vae.Decode(z).Dispose(), parameters, [vae]);
     }
 
     private static Work Encode(AutoencoderKlConfig config, Placement place, long[] picture)
     {
         var vae = Filled(new AutoencoderKl(config, place));
+        long parameters = CountAndPack(vae);
         var x = torch.randn(picture).to(place.Dtype);
         return new(
             () =>
@@ -98,7 +100,7 @@ internal static class Cases
                 mean.Dispose();
                 logVariance.Dispose();
             },
-            Count(vae), [vae]);
+            parameters, [vae]);
     }
 
     // Master weights are fp32 in either precision; bf16 is that of the activations, what PyTorch calls autocast.
@@ -134,8 +136,9 @@ internal static class Cases
 
     private static Work Vocode(HifiGan vocoder, Placement place, int frames)
     {
+        long parameters = CountAndPack(vocoder);
         var mel = torch.randn(1, vocoder.Config.Mels, frames).to(place.Dtype);
-        return new(() => vocoder.Forward(mel).Dispose(), Count(vocoder), [vocoder]);
+        return new(() => vocoder.Forward(mel).Dispose(), parameters, [vocoder]);
     }
 
     private static Work MusicStep(Placement place, string model)
@@ -172,7 +175,7 @@ internal static class Cases
         return Vocode(Load("vocoder", folder, (HifiGanConfig c) => new HifiGan(c, place)), place, folder.Defaults.MelFrames);
     }
 
-    // The main job once everything is loaded: 25 steps, with the sample picture.
+    // The main job once everything is loaded: 25 steps, with the sample picture. The networks only: nothing refines the sound, as in peer-generate.py.
     private static Work Generate(Placement place, string model)
     {
         const string Picture = "samples/harbour.jpg";
@@ -183,6 +186,9 @@ internal static class Cases
             Image = loaded.Folder.TakesPictures && File.Exists(Picture) ? File.ReadAllBytes(Picture) : null,
             Seed = 1,
             Steps = 25,
+            InversionSteps = 25,
+            Guidance = 3,
+            Refine = 0,
         };
         return new(() => new MusicGenerator(loaded).Generate(request), Count(loaded.Vae), [loaded]);
     }

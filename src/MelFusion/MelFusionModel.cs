@@ -77,7 +77,7 @@ public sealed class MelFusionModel : IDisposable
             Text = loaded.Add(TextEncoder.Open(folder, exact).PackForInference()),
             UNet = loaded.Add(folder.Load("unet", new ConditionalUNet(folder.Config<UNetConfig>("unet"), place)).PackForInference()),
             Schedule = new(folder.Config<NoiseScheduleConfig>("scheduler")),
-            Vae = loaded.Add(folder.Load("vae", new AutoencoderKl(AutoencoderKlConfig.Read(folder.FileOf("vae", "config.json")), exact))),
+            Vae = loaded.Add(folder.Load("vae", new AutoencoderKl(AutoencoderKlConfig.Read(folder.FileOf("vae", "config.json")), exact)).PackForInference()),
             Mel = loaded.Add(new MelSpectrogram(folder.Config<MelConfig>("mel"), place.Device)),
             Vocoder = loaded.Add(OpenVocoder(folder, exact)),
         };
@@ -103,7 +103,7 @@ public sealed class MelFusionModel : IDisposable
     private static IVocoder OpenVocoder(ModelFolder folder, Placement place) =>
         folder.Config<KindOfVocoder>("vocoder").Architecture switch
         {
-            "hifigan" => folder.Load("vocoder", new HifiGan(folder.Config<HifiGanConfig>("vocoder"), place)),
+            "hifigan" => folder.Load("vocoder", new HifiGan(folder.Config<HifiGanConfig>("vocoder"), place)).PackForInference(),
             "vocos" => folder.Load("vocoder", new Vocos(folder.Config<VocosConfig>("vocoder"), place)),
             var kind => throw new MelFusionException($"{folder.FileOf("vocoder", "config.json")}: vocoders of the kind '{kind}' are not known; hifigan and vocos are."),
         };
@@ -157,7 +157,7 @@ public sealed class PictureModel : IDisposable
         VisualSynapse.RequireMatch(synapse, config, music);
         using var scope = NewDisposeScope();
         Synapse = folder.Load("synapse", new VisualSynapse(synapse, music, place.InFloat32));
-        Vae = folder.Load("image_vae", new AutoencoderKl(AutoencoderKlConfig.Read(folder.FileOf("image_vae", "config.json")), place.InFloat32));
+        Vae = folder.Load("image_vae", new AutoencoderKl(AutoencoderKlConfig.Read(folder.FileOf("image_vae", "config.json")), place.InFloat32)).PackForInference();
         _unet = folder.Load("image_unet", new ConditionalUNet(config, place)).PackForInference();
         _nullText = ReadNullText(folder, config, place.Device);
         Network = new(_unet, new(folder.Config<NoiseScheduleConfig>("image_scheduler")), _nullText, place);

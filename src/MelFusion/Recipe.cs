@@ -19,8 +19,8 @@ public sealed record Recipe
     /// <summary>The rule by which kernels are chosen where weights are not packed: libtorch's own, every time.</summary>
     public const string KernelRule = "libtorch";
 
-    /// <summary>The rule of this version where weights are packed (<see cref="ModuleWeights.PackForInference"/>): oneDNN's kernels for the UNets and the text.</summary>
-    public const string PackedKernelRule = "packed-1";
+    /// <summary>The rule of this version where weights are packed (<see cref="ModuleWeights.PackForInference"/>): oneDNN's kernels for every network.</summary>
+    public const string PackedKernelRule = "packed-2";
 
     /// <summary>The most threads a recipe may ask for.</summary>
     public const int MostThreads = 256;

@@ -147,7 +147,8 @@ internal sealed class DilatedBlock : nn.Module<Tensor, Tensor>
 /// </summary>
 public sealed class HifiGan : nn.Module, IVocoder, IPublishedLayouts
 {
-    private const int FramesPerChunk = 256;
+    // What chunks overlap by is computed twice: about 55 frames of AudioLDM's size. A chunk of this many takes some 100 MB.
+    private const int FramesPerChunk = 1024;
 
     [ComponentName(Name = "conv_pre")] private readonly Conv1d _convPre;
     [ComponentName(Name = "upsampler")] private readonly ModuleList<ConvTranspose1d> _upsampler;

@@ -64,6 +64,7 @@ public sealed class Conv1d : nn.Module<Tensor, Tensor>
     [ComponentName(Name = "weight")] private readonly Parameter _weight; // (out, in / groups, kernel)
     [ComponentName(Name = "bias")] private readonly Parameter? _bias;
     private readonly long _stride, _padding, _dilation, _groups;
+    private PackedKernel? _packed; // the layer then only predicts, and gives (B, C, T) in the order B, T, C
 
     /// <summary>A layer of uninitialised weights.</summary>
     public Conv1d(
@@ -81,7 +82,28 @@ public sealed class Conv1d : nn.Module<Tensor, Tensor>
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor x) => MetaConvolution.Of(x, _weight, [_stride], [_padding], [_dilation]) ??
-        F.conv1d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding, _dilation, _groups);
+        (_packed is null ? F.conv1d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding, _dilation, _groups) : Packed(x));
+
+    /// <summary>Lets the kernel be put into the processor's own layout when the first input comes: which one is best depends on its shape.</summary>
+    internal void Pack() => _packed ??= new(_weight, _bias, new([1, _stride], [0, _padding], [1, _dilation], _groups));
+
+    // As a plane of height 1: (B, C, 1, T).
+    private Tensor Packed(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        return _packed!.Convolve(x.unsqueeze(2)).squeeze(2).MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _packed?.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
 }
 
 /// <summary>One-dimensional transposed convolution over (B, C, T).</summary>
@@ -116,9 +138,7 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
     [ComponentName(Name = "weight")] private readonly Parameter _weight; // (out, in / groups, kernel, kernel)
     [ComponentName(Name = "bias")] private readonly Parameter? _bias;
     private readonly ConvolutionPlan _plan;
-    private bool _packs;
-    private Tensor? _packed; // the kernel in the layout of oneDNN for inputs of one shape; the layer then only predicts
-    private long[] _packedFor = [];
+    private PackedKernel? _packed; // the layer then only predicts
 
     /// <summary>A layer of uninitialised weights with a square kernel.</summary>
     public Conv2d(
@@ -144,35 +164,10 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor x) => MetaConvolution.Of(x, _weight, _plan.Stride, _plan.Padding, _plan.Dilation) ??
-        (_packs ? Packed(x) : F.conv2d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _plan.Stride, _plan.Padding, _plan.Dilation, _plan.Groups));
+        (_packed?.Convolve(x) ?? F.conv2d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _plan.Stride, _plan.Padding, _plan.Dilation, _plan.Groups));
 
     /// <summary>Lets the kernel be put into the processor's own layout when the first input comes: which one is best depends on its shape.</summary>
-    internal void Pack() => _packs = true;
-
-    private Tensor Packed(Tensor x)
-    {
-        if (!x.shape.AsSpan().SequenceEqual(_packedFor))
-        {
-            PackFor(x.shape);
-        }
-
-        return LibTorchC.Convolve(x.InPrecisionOf(_packed!), _packed!, _bias, _plan);
-    }
-
-    // The layout changes no bit of the result, so that it does not matter which shapes came before.
-    private void PackFor(long[] shape)
-    {
-        using var scope = NewDisposeScope();
-        using var noGrad = no_grad();
-        var packed = LibTorchC.PackConvolution(_packed?.to_dense() ?? _weight.detach(), _plan, shape).DetachFromDisposeScope();
-        if (_packed is null)
-        {
-            _weight.GiveUpMemory();
-        }
-
-        _packed?.Dispose();
-        (_packed, _packedFor) = (packed, shape);
-    }
+    internal void Pack() => _packed ??= new(_weight, _bias, _plan);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -184,6 +179,44 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
 
         base.Dispose(disposing);
     }
+}
+
+/// <summary>A kernel in the layout of oneDNN that suits inputs of one shape, made when the first one comes; the parameter's own memory is then given up.</summary>
+internal sealed class PackedKernel(Parameter weight, Tensor? bias, ConvolutionPlan plan) : IDisposable
+{
+    private Tensor? _packed;
+    private long[] _packedFor = [];
+
+    /// <summary>x (B, in, H, W) to (B, out, H', W'), whose memory is in the order B, H', W', out. No gradient passes.</summary>
+    public Tensor Convolve(Tensor x)
+    {
+        if (!x.shape.AsSpan().SequenceEqual(_packedFor))
+        {
+            PackFor(x.shape);
+        }
+
+        return LibTorchC.Convolve(x.InPrecisionOf(_packed!), _packed!, bias, plan);
+    }
+
+    public void Dispose() => _packed?.Dispose();
+
+    // The layout changes no bit of the result, so that it does not matter which shapes came before.
+    private void PackFor(long[] shape)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var packed = LibTorchC.PackConvolution(_packed?.to_dense() ?? Plane(weight.detach()), plan, shape).DetachFromDisposeScope();
+        if (_packed is null)
+        {
+            weight.GiveUpMemory();
+        }
+
+        _packed?.Dispose();
+        (_packed, _packedFor) = (packed, shape);
+    }
+
+    // (out, in, width) to (out, in, 1, width).
+    private static Tensor Plane(Tensor kernel) => kernel.dim() == 3 ? kernel.unsqueeze(2) : kernel;
 }
 
 /// <summary>Group normalisation over (B, C, ...), parameters in fp32 whatever the input.</summary>

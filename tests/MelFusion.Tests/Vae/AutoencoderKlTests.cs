@@ -39,6 +39,10 @@ public class AutoencoderKlTests
         {
             vae.Encode(fixture["odd.input"]).Mean.ShouldMatch(fixture["odd.mean"], what: "odd.mean");
         }
+
+        vae.PackForInference();
+        vae.Encode(fixture["input"]).Mean.ShouldMatch(fixture["mean"], what: "mean, packed");
+        vae.Decode(fixture["latent"] / vae.Config.ScalingFactor).ShouldMatch(fixture["decoded"], what: "decoded, packed");
     }
 
     [Theory]

@@ -53,6 +53,7 @@ public class HifiGanTests
         whole.ShouldMatch(fixture["vocoder.waveform"], what: "waveform");
         var chunked = vocoder.Forward(fixture["vocoder.mel"], framesPerChunk: 7);
         chunked.ShouldMatch(whole, 1e-5, "in chunks");
+        vocoder.PackForInference().Forward(fixture["vocoder.mel"]).ShouldMatch(fixture["vocoder.waveform"], what: "packed");
     }
 
     [Theory]

@@ -86,6 +86,27 @@ public class LayersTests
     }
 
     [Fact]
+    public void A_packed_convolution_over_time_gives_what_it_gave_before_whatever_lengths_came_first()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        foreach (var (kernel, stride, dilation) in new[] { (3, 1, 1), (7, 2, 1), (11, 1, 5), (1, 1, 1) })
+        {
+            Conv1d Layer() => Filled(new Conv1d(32, 48, kernel, Placement.Cpu, stride, kernel / 2 * dilation, dilation));
+            var (plain, packed) = (Layer(), Layer().PackForInference());
+            var inputs = new[] { 40, 25, 40 }.Select(length => torch.randn([2, 32, length], generator: new Generator(3))).ToList();
+            var results = inputs.Select(packed.forward).ToList();
+
+            foreach (var (x, y) in inputs.Zip(results))
+            {
+                y.ShouldMatch(plain.forward(x), 1e-5);
+            }
+
+            results[2].Equals(results[0]).ShouldBeTrue();
+        }
+    }
+
+    [Fact]
     public void A_packed_network_keeps_its_weights_once()
     {
         using var scope = NewDisposeScope();
