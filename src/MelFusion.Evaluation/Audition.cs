@@ -17,7 +17,8 @@ internal sealed class Audition(EvaluationRequest request, IProgress<EvaluationPr
     public IReadOnlyList<string> References { get; } = Sounds(request.Reference);
 
     /// <summary>Generated sounds.</summary>
-    public IReadOnlyList<string> Generated { get; } = Sounds(request.Generated);
+    public IReadOnlyList<string> Generated { get; } =
+        [.. Sounds(request.Generated).Where(file => request.Only?.Contains(Path.GetFileNameWithoutExtension(file)) ?? true)];
 
     /// <summary>A pipeline of a network.</summary>
     public EmbeddingPipeline Pipeline(IEvaluator network) =>

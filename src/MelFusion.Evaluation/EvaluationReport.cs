@@ -91,6 +91,8 @@ public sealed record Passport
 /// <summary>What an evaluation found: report.json.</summary>
 public sealed record EvaluationReport
 {
+    private const int LongestShown = 100;
+
     internal static readonly JsonSerializerOptions Json = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
@@ -149,6 +151,9 @@ public sealed record EvaluationReport
             ("networks", string.Join(' ', a.Networks), string.Join(' ', b.Networks)), ("triplets_sha256", a.TripletsSha256, b.TripletsSha256),
             ("version", a.Version, b.Version),
         ];
-        return [.. fields.Where(field => !field.A.Equals(field.B)).Select(field => $"{field.Field}: {field.A} and {field.B}")];
+        return [.. fields.Where(field => !field.A.Equals(field.B)).Select(field => $"{field.Field}: {Shown(field.A)} and {Shown(field.B)}")];
     }
+
+    // A list of names may be as long as a data set.
+    private static string Shown(object value) => FormattableString.Invariant($"{value}") is { Length: > LongestShown } text ? text[..LongestShown] + "..." : FormattableString.Invariant($"{value}");
 }

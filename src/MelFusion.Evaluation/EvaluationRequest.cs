@@ -18,6 +18,9 @@ public sealed record EvaluationRequest
     /// <summary>Folder of generated sounds, paired with the reference by name.</summary>
     public required string Generated { get; init; }
 
+    /// <summary>Of the generated sounds, only those of these names; null: all.</summary>
+    internal IReadOnlySet<string>? Only { get; init; }
+
     /// <summary>Which metrics, by name.</summary>
     public IReadOnlyList<string> Metrics { get; init; } = ["fad", "fd", "kl", "is", "kid"];
 

@@ -37,7 +37,7 @@ public static class FolderEvaluation
         {
             Evaluator = evaluator.Name, WeightsSha256 = evaluator.WeightsSha256, SampleRate = evaluator.SampleRate, Rule = evaluator.Rule,
         };
-        return (Report(request, passport, metrics, controls, [.. skippedReferences, .. skippedGenerated]), new EvaluationDetails(reference, generated));
+        return (Report(request, passport, metrics, controls, [.. skippedReferences, .. skippedGenerated, .. companions.Skipped]), new EvaluationDetails(reference, generated));
     }
 
     /// <summary>Runs an evaluation whose evaluator is not here: its figures are null and say why, those of other networks are computed.</summary>
@@ -59,7 +59,7 @@ public static class FolderEvaluation
         var (reference, skippedReferences) = audition.First(generated: false);
         var (generated, skippedGenerated) = audition.First(generated: true);
         var passport = Write(request, companions, reference, generated) with { Evaluator = evaluator };
-        return Report(request, passport, metrics, NoControls(), [.. skippedReferences, .. skippedGenerated]);
+        return Report(request, passport, metrics, NoControls(), [.. skippedReferences, .. skippedGenerated, .. companions.Skipped]);
     }
 
     private static Dictionary<string, MetricValue> Measure(EvaluationRequest request, CompanionFigures companions, Func<string, MetricValue> ofEvaluator) =>

@@ -125,7 +125,7 @@ internal sealed class SetComparison
     {
         if (!Offers(name))
         {
-            return $"{_evaluator.Name} does not give what {name} is computed on; another --evaluator does";
+            return $"{_evaluator.Name} does not give {Needs(name)}";
         }
 
         bool ofPairs = name is "kl" or "kl-sigmoid";
@@ -133,6 +133,15 @@ internal sealed class SetComparison
             : !ofPairs && (Reference.Count == 0 || _generated.Count == 0) ? "one side has no clip that counts"
             : null;
     }
+
+    /// <summary>What a figure is computed on, and which evaluators give it.</summary>
+    private static string Needs(string name) => name switch
+    {
+        "fad" or "fad-infinity" => "vectors of patches; --evaluator musicnn and vggish do",
+        "fd" or "kid" or "coverage" or "density" => "a vector a clip; --evaluator musicnn, cnn14 and clap do",
+        "kl" => "classes; --evaluator musicnn and cnn14 do",
+        _ => "logits of classes; --evaluator cnn14 does",
+    };
 
     private static IEnumerable<ClipEmbedding> Heard(IEnumerable<EmbeddedClip> clips) => clips.Select(clip => clip.Embedding);
 
@@ -201,14 +210,18 @@ internal sealed class SetComparison
         using var x = FeatureSet.OfClips(Heard(Reference));
         using var y = FeatureSet.OfClips(Heard(_generated));
         return Coverage.Of(x.Rows, y.Rows, NeighbourCount) is { } coverage
-            ? new MetricValue(figure(coverage))
+            ? WithInterval(figure(coverage), random =>
+                figure(Coverage.Of(x.Of(Bootstrap.Draw(x.Clips, random)), y.Of(Bootstrap.Draw(y.Clips, random)), NeighbourCount)!))
             : MetricValue.None($"it looks at {NeighbourCount} neighbours, and there are {x.Clips} and {y.Clips} clips");
     }
 
     private MetricValue Divergence(Func<Tensor, Tensor, double[]> divergence)
     {
         double[] rows = Rows(divergence, _pairs);
-        return WithInterval(rows.Average(), random => Bootstrap.Draw(rows.Length, random).Average(i => rows[i]));
+        return WithInterval(rows.Average(), random => Bootstrap.Draw(rows.Length, random).Average(i => rows[i])) with
+        {
+            Warning = rows.Length == _generated.Count ? null : $"{rows.Length} pairs: the other {_generated.Count - rows.Length} generated clips have no reference of their name",
+        };
     }
 
     private double[] Rows(string name, (EmbeddedClip Reference, EmbeddedClip Generated)[] pairs) => Rows(

@@ -30,9 +30,8 @@ public sealed record SetRow(string Id, string? Picture, string? Prompt)
             return new(id, null, prompt);
         }
 
-        string file = picture.Contains('\0', StringComparison.Ordinal) ? string.Empty : Path.GetFullPath(Path.Combine(table, picture));
-        return !file.StartsWith(Path.EndsInDirectorySeparator(table) ? table : table + Path.DirectorySeparatorChar, StringComparison.Ordinal)
-                ? throw new MelFusionException($"{table}: the picture of row '{id}' ({Shown(picture)}) lies outside the folder and is not read; correct the table.")
+        string? file = InnerPath.In(table, picture);
+        return file is null ? throw new MelFusionException($"{table}: the picture of row '{id}' ({Shown(picture)}) lies outside the folder and is not read: it must be a relative name with '/' between folders; correct the table.")
             : !File.Exists(file) ? throw new MelFusionException($"{table}: the picture of row '{id}' ({Shown(picture)}) is not there; put it there or correct the table.")
             : new(id, file, prompt);
     }

@@ -71,6 +71,11 @@ internal sealed class EvaluateCommand : Command
 
     private int Run(EvaluateSettings settings)
     {
+        foreach (var (folder, option) in new[] { (settings.Report, _report), (settings.Cache, _cache) }.Where(pair => pair.Item1 is not null))
+        {
+            OutputFiles.PrepareFolder(folder!, option.Name);
+        }
+
         using var model = settings.Model is null ? null : MelFusionModel.Load(ModelFolder.Open(settings.Model));
         var request = Request(settings, model);
         var console = _session.ForPeople(settings.Json);
@@ -137,6 +142,8 @@ internal sealed class EvaluateCommand : Command
 /// <summary>Set two reports side by side; refused where their passports say that the figures cannot be compared.</summary>
 internal sealed class EvaluateCompareCommand : Command
 {
+    private static readonly MetricValue NotMeasured = MetricValue.None("it was not asked for");
+
     private readonly Session _session;
     private readonly Argument<string> _first = Setting.File<EvaluateCompareSettings>(nameof(EvaluateCompareSettings.First));
     private readonly Argument<string> _second = Setting.File<EvaluateCompareSettings>(nameof(EvaluateCompareSettings.Second));
@@ -160,9 +167,9 @@ internal sealed class EvaluateCompareCommand : Command
         }
 
         var table = new Table().AddColumns("metric", "first", "second", "second - first", "intervals");
-        foreach (var (name, a) in first.Metrics.Where(metric => second.Metrics.ContainsKey(metric.Key)))
+        foreach (string name in first.Metrics.Keys.Union(second.Metrics.Keys))
         {
-            var b = second.Metrics[name];
+            var (a, b) = (first.Metrics.GetValueOrDefault(name) ?? NotMeasured, second.Metrics.GetValueOrDefault(name) ?? NotMeasured);
             table.AddRow(
                 name, ReportWriter.Shown(a.Value), ReportWriter.Shown(b.Value), ReportWriter.Shown(b.Value - a.Value),
                 a.Low > b.High || b.Low > a.High ? "apart" : a.Low is null || b.Low is null ? "-" : "overlap");

@@ -55,7 +55,7 @@ internal sealed class MeasureCommand : Command
     {
         string folder = ModelPlace.Find(settings.Model);
         var console = _session.ForPeople(settings.Json);
-        Directory.CreateDirectory(settings.Report);
+        OutputFiles.PrepareFolder(settings.Report, _report.Name);
         var conditions = TrainingView.Show(console, progress => ConditionComparison.Measure(
             new()
             {

@@ -12,6 +12,8 @@ namespace MelFusion.Cli.Commands;
 /// <summary>Make a table of the paper with a model and data of one's own: music for every row, figures, and the paper's beside them.</summary>
 internal sealed class ReproduceCommand : Command
 {
+    private const string GoesOn = "Finished clips, and what a training has learned, are kept; the same command goes on from there.";
+
     private readonly Session _session;
     private readonly Argument<string> _table = Setting.File<ReproduceSettings>(nameof(ReproduceSettings.Table));
     private readonly Option<string?> _data = Setting.Path<ReproduceSettings>(nameof(ReproduceSettings.Data), "folder");
@@ -69,17 +71,20 @@ internal sealed class ReproduceCommand : Command
         var table = WithVariants(TablePlace.Find(settings.Table));
         string data = Directory.Exists(settings.Data) ? settings.Data : Path.Combine("data", settings.Data);
         var clips = TrainingRow.ReadTable(data, table.Split).Select(row => new DataClip(row.Id, row.Images, row.Captions)).ToList();
-        if (settings.Train)
-        {
-            Train(console, table);
-        }
-
+        string model = ModelPlace.Find(settings.Model);
+        _ = ModelFolder.Open(model);
+        OutputFiles.PrepareFolder(settings.Output, _output.Name);
         (var evaluator, string reason) = EvaluatorFolder.Open(Setting.Word(settings.Evaluator), settings.Weights);
         using (evaluator ?? throw new MelFusionException($"{Setting.Word(settings.Evaluator)} cannot hear: {reason}."))
         {
+            if (settings.Train)
+            {
+                Train(console, table, data, model);
+            }
+
             var request = new TableRequest
             {
-                Table = table, Clips = clips, Reference = Path.Combine(data, table.Split), Model = ModelPlace.Find(settings.Model), Output = settings.Output,
+                Table = table, Clips = clips, Reference = Path.Combine(data, table.Split), Model = model, Output = settings.Output,
                 Systems = settings.Systems, Weights = settings.Weights, Quick = settings.Quick, Limit = settings.Limit, Overwrite = settings.Overwrite,
                 Load = folder =>
                 {
@@ -90,9 +95,8 @@ internal sealed class ReproduceCommand : Command
             var result = Make(console, request, evaluator);
             result.Write(settings.Output);
             Render(settings, console, result);
+            return result.Rows.Any(row => row.Missing is null) ? ExitCode.Done : throw new MelFusionException("No row of the table could be made; what each needs stands below the table.");
         }
-
-        return ExitCode.Done;
     }
 
     private TableResult Make(IAnsiConsole console, TableRequest request, IEvaluator evaluator)
@@ -107,7 +111,7 @@ internal sealed class ReproduceCommand : Command
         }
         catch (OperationCanceledException)
         {
-            console.Say("Finished clips are kept; the same command goes on from there.");
+            console.Say(GoesOn);
             throw;
         }
     }
@@ -129,12 +133,22 @@ internal sealed class ReproduceCommand : Command
         }
     }
 
-    private void Train(IAnsiConsole console, TableConfig table)
+    /// <summary>Trains the variants that are missing, on the data and with the shared parts of the model that the table is made with.</summary>
+    private void Train(IAnsiConsole console, TableConfig table, string data, string model)
     {
-        foreach (var row in table.Rows.Where(row => row.Training is not null && !Directory.Exists(Path.Combine(row.Model!, "unet"))))
+        foreach (var row in table.Rows.Where(row => row.Training is not null && !Directory.Exists(Path.Combine(row.Model!, "unet"))).DistinctBy(row => row.Model))
         {
+            var config = TrainingConfig.Read(row.Training!) with { Data = data, Model = row.Model! };
             console.Say($"Training {row.Name} ({row.Training})");
-            TrainingView.Show(console, progress => TrainingRun.Run(TrainingConfig.Read(row.Training!), progress, _session.Cancellation));
+            try
+            {
+                TrainingView.Show(console, progress => TrainingRun.Run(config with { PartsFrom = config.PartsFrom is null ? null : model }, progress, _session.Cancellation));
+            }
+            catch (OperationCanceledException)
+            {
+                console.Say(GoesOn);
+                throw;
+            }
         }
     }
 
@@ -143,7 +157,7 @@ internal sealed class ReproduceCommand : Command
 
     private void Render(ReproduceSettings settings, IAnsiConsole console, TableResult result)
     {
-        var cells = result.Cells();
+        var cells = result.Cells(measuredOnly: true);
         var shown = new Table { Title = new TableTitle(Markup.Escape(result.Title)) }.AddColumns([.. cells[0].Select(Markup.Escape)]);
         foreach (var row in cells.Skip(1))
         {
@@ -156,7 +170,7 @@ internal sealed class ReproduceCommand : Command
             console.Say(remark);
         }
 
-        console.Say($"{settings.Output}: table.md, table.csv, table.json, and a folder for each row");
+        console.Say($"{settings.Output}: table.md, table.csv and table.json with all of the paper's figures, and a folder for each row");
         if (settings.Json)
         {
             _session.WriteJson(result.ToLine());

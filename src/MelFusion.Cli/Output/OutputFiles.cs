@@ -26,6 +26,23 @@ internal static class OutputFiles
         return files;
     }
 
+    /// <summary>Makes a folder where it is missing, and makes sure that it can be written.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="option">The option that names it.</param>
+    /// <exception cref="MelFusionException">It cannot be made or written.</exception>
+    public static void PrepareFolder(string folder, string option)
+    {
+        try
+        {
+            Directory.CreateDirectory(folder);
+            using var probe = new FileStream(Path.Combine(folder, $".{Guid.NewGuid():N}.part"), FileMode.CreateNew, FileAccess.Write, FileShare.None, 1, FileOptions.DeleteOnClose);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
+        {
+            throw new MelFusionException($"The folder {folder} cannot be written ({e.Message.ReplaceLineEndings(" ").TrimEnd('.')}); choose another {option}.", e);
+        }
+    }
+
     private static string Numbered(string output, int number) =>
         Path.Combine(Path.GetDirectoryName(output) ?? string.Empty, $"{Path.GetFileNameWithoutExtension(output)}-{number}{Path.GetExtension(output)}");
 

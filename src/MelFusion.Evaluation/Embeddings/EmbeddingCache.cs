@@ -13,13 +13,16 @@ public sealed class EmbeddingCache
 
     private readonly string? _folder;
 
-    /// <summary>In a folder, made where it is missing; null keeps nothing.</summary>
+    /// <summary>In a folder, made where it is missing; null keeps nothing, and neither does a folder that cannot be made.</summary>
     public EmbeddingCache(string? folder)
     {
-        _folder = folder;
-        if (folder is not null)
+        try
         {
-            Directory.CreateDirectory(folder);
+            _folder = folder is null ? null : Directory.CreateDirectory(folder).FullName;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Without it, a second run takes as long as the first.
         }
     }
 

@@ -101,7 +101,7 @@ public sealed class EmbeddingPipeline(IEvaluator evaluator, EmbeddingCache cache
             }
 
             return embedding.IsEmpty
-                ? new SkippedFile($"{role}/{name}", FormattableString.Invariant($"it lasts {seconds:0.###} s, which is too short: {evaluator.Rule}"))
+                ? new SkippedFile($"{role}/{name}", FormattableString.Invariant($"it lasts {seconds:0.#####} s, which is too short: {evaluator.Rule}"))
                 : new EmbeddedClip(Path.GetFileNameWithoutExtension(path), name, hash, seconds, embedding);
         }
         catch (Exception e) when (e is MelFusionException or IOException or UnauthorizedAccessException)
@@ -128,6 +128,7 @@ public sealed class EmbeddingPipeline(IEvaluator evaluator, EmbeddingCache cache
         {
             try
             {
+                torch.set_num_threads(1); // the number is each thread's own
                 work();
             }
             catch (Exception e)

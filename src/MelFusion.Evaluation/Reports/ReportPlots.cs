@@ -45,8 +45,8 @@ internal static class ReportPlots
         for (int i = 0; i < metrics.Length; i++)
         {
             double value = metrics[i].Value.Value!.Value;
-            plot.Add.Line(metrics[i].Value.Low!.Value / value, i, metrics[i].Value.High!.Value / value, i);
-            plot.Add.Marker(1, i);
+            var line = plot.Add.Line(metrics[i].Value.Low!.Value / value, i, metrics[i].Value.High!.Value / value, i);
+            plot.Add.Marker(1, i, color: line.LineColor);
         }
 
         plot.Axes.Left.SetTicks([.. metrics.Select((_, i) => (double)i)], [.. metrics.Select(metric => metric.Key)]);
@@ -66,6 +66,8 @@ internal static class ReportPlots
         using var plot = new Plot();
         Scatter(plot, points.Take(details.Reference.Count), "reference");
         Scatter(plot, points.Skip(details.Reference.Count), "generated");
+        plot.XLabel("first principal axis");
+        plot.YLabel("second principal axis");
         plot.ShowLegend();
         plot.SavePng(path, 800, 600);
     }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Text;
+using System.Text.Json;
 
 namespace MelFusion.Evaluation.Reports;
 
@@ -108,7 +109,8 @@ public static class ReportWriter
     }
 
     /// <summary>A figure as a person reads it.</summary>
-    public static string Shown(double? value) => value is { } number ? number.ToString("0.####", CultureInfo.InvariantCulture) : "-";
+    public static string Shown(double? value) => value is not { } number ? "-"
+        : number.ToString("0.####", CultureInfo.InvariantCulture) is var text && text == "-0" ? "0" : text;
 
     /// <summary>Why there is no figure, or what belongs to it and what to bear in mind.</summary>
     public static string Note(MetricValue metric) => metric.Reason ?? string.Join("; ", (metric.Parts ?? new Dictionary<string, double>())
@@ -134,9 +136,16 @@ public static class ReportWriter
 
     private static IEnumerable<string[]> PassportRows(Passport passport)
     {
-        using var json = System.Text.Json.JsonSerializer.SerializeToDocument(passport, EvaluationReport.Json);
-        return [.. json.RootElement.EnumerateObject().Select(field => (string[])[field.Name, field.Value.ToString()])];
+        using var json = JsonSerializer.SerializeToDocument(passport, EvaluationReport.Json);
+        return [.. json.RootElement.EnumerateObject().Select(field => (string[])[field.Name, InOneLine(field.Value)])];
     }
+
+    private static string InOneLine(JsonElement value) => value.ValueKind switch
+    {
+        JsonValueKind.Array => string.Join(", ", value.EnumerateArray()),
+        JsonValueKind.Object => string.Join(", ", value.EnumerateObject().Select(field => $"{field.Name} {field.Value}")),
+        _ => value.ToString(),
+    };
 
     internal static string MarkdownCell(string text) => text.Replace("|", "\\|", StringComparison.Ordinal).ReplaceLineEndings(" ");
 

@@ -67,10 +67,12 @@ public sealed record TableResult
     private IEnumerable<string> Sets => Rows.SelectMany(row => row.Paper.Keys).Distinct();
 
     /// <summary>The table as cells, its head first.</summary>
-    public IReadOnlyList<IReadOnlyList<string>> Cells()
+    /// <param name="measuredOnly">Whether the paper's figures that have none of ours beside them are left out, for a narrow page.</param>
+    public IReadOnlyList<IReadOnlyList<string>> Cells(bool measuredOnly = false)
     {
-        (string Set, string Figure)[] paper = [.. Sets.SelectMany(set => FiguresOf(set).Select(figure => (set, figure)))];
         string[] measured = [.. Metrics.Where(name => Rows.Any(row => Ours(row, name) is not null))];
+        (string Set, string Figure)[] paper =
+            [.. Sets.SelectMany(set => FiguresOf(set).Where(figure => !measuredOnly || measured.Contains(figure)).Select(figure => (set, figure)))];
         return
         [
             ["row", "clips", .. measured.Select(name => $"{name} here"), .. paper.Select(column => $"{column.Figure} {column.Set}")],
@@ -130,6 +132,14 @@ public sealed record TableResult
             }
 
             csv.Append(row.Missing is null ? string.Empty : $"{Quoted(row.Row)},here,,,,,0,{Quoted(row.Missing)}\n");
+        }
+
+        foreach (var (control, figures) in Controls)
+        {
+            foreach (var (name, value) in figures)
+            {
+                csv.Append(CultureInfo.InvariantCulture, $"({control}),here,{name},{value:R},,,,\n");
+            }
         }
 
         return csv.ToString();

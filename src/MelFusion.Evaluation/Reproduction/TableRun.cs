@@ -91,7 +91,13 @@ public sealed class TableRun(TableRequest request, IEvaluator evaluator, IProgre
         cancellation.ThrowIfCancellationRequested();
         try
         {
-            return Missing(row) is { } missing ? Without(row, missing) : Measure(row, row.Sounds is null ? Generate(row, number) : Path.Combine(request.Systems, row.Sounds), number);
+            if (Missing(row) is { } missing)
+            {
+                return Without(row, missing);
+            }
+
+            var (clips, names) = row.Sounds is { } system ? (Path.Combine(request.Systems, system), null) : Generate(row, number);
+            return Measure(row, clips, names, number);
         }
         catch (MelFusionException e)
         {
@@ -112,22 +118,23 @@ public sealed class TableRun(TableRequest request, IEvaluator evaluator, IProgre
 
     private static RowResult Without(PaperRow row, string missing) => new(row.Name, 0, new Dictionary<string, MetricValue>(), row.Paper, missing, row.Note);
 
-    private string Generate(PaperRow row, int number)
+    /// <summary>The folder of the row's clips, and their names: a run of another number of clips may have left more there.</summary>
+    private (string Clips, IReadOnlySet<string>? Names) Generate(PaperRow row, int number)
     {
         var rows = RowsOf(row);
         string output = Path.Combine(request.Output, row.FolderName, "clips");
         var told = new Relay<SetProgress>(value => progress?.Report(new(row.Name, number, request.Table.Rows.Count, value, null)));
         new SetGenerator(Load(row.Model ?? request.Model)).Run(
             new() { Rows = rows, Output = output, Settings = request.Quick ? request.Table.Quick.Of(row.Settings) : row.Settings, Overwrite = request.Overwrite }, told, cancellation);
-        return output;
+        return (output, rows.Select(made => made.Id).ToHashSet());
     }
 
-    private RowResult Measure(PaperRow row, string generated, int number)
+    private RowResult Measure(PaperRow row, string generated, IReadOnlySet<string>? names, int number)
     {
         var told = new Relay<EvaluationProgress>(value => progress?.Report(new(row.Name, number, request.Table.Rows.Count, null, value)));
         var evaluation = new EvaluationRequest
         {
-            Reference = request.Reference, Generated = generated, Metrics = request.Table.Metrics, BootstrapRounds = request.Quick ? 0 : request.Table.Rounds,
+            Reference = request.Reference, Generated = generated, Only = names, Metrics = request.Table.Metrics, BootstrapRounds = request.Quick ? 0 : request.Table.Rounds,
             CacheFolder = request.CacheFolder, Weights = request.Weights, Controls = _controls.Count == 0,
         };
         var (report, _) = FolderEvaluation.Run(evaluation, evaluator, told, cancellation);

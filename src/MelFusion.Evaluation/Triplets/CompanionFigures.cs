@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Text;
 using MelFusion.Evaluation.Embeddings;
@@ -22,6 +23,7 @@ internal sealed class CompanionFigures : IDisposable
     private readonly SortedDictionary<string, string> _hashes = new(StringComparer.Ordinal);
     private readonly SortedSet<string> _triplets = new(StringComparer.Ordinal);
     private readonly Dictionary<string, string> _pictureHashes = [];
+    private readonly Dictionary<string, SkippedFile> _unreadable = [];
     private readonly EmbeddedOnce _rows = new();
     private OpenSpace? _open;
     private ClipSpace? _clip;
@@ -33,6 +35,10 @@ internal sealed class CompanionFigures : IDisposable
     {
         (_audition, _evaluator) = (audition, evaluator);
         _table = new(() => new TripletTable(audition.Request.Captions ?? EmbeddingPipeline.TableOf(audition.Request.Reference), audition.Request.Images));
+        if (audition.Request.Metrics.Any(OfTriplets.Contains))
+        {
+            _ = _table.Value; // a mistake in it should not show after all sounds were heard
+        }
     }
 
     /// <summary>SHA-256 of the weights of the networks that were used, by name.</summary>
@@ -40,6 +46,9 @@ internal sealed class CompanionFigures : IDisposable
 
     /// <summary>SHA-256 over names, captions and pictures of the triplets that count; empty where none was needed.</summary>
     public string TripletsSha256 => _triplets.Count == 0 ? string.Empty : Hash(string.Join('\n', _triplets));
+
+    /// <summary>Pictures that could not be read.</summary>
+    public IReadOnlyList<SkippedFile> Skipped => [.. _unreadable.Values];
 
     /// <summary>Whether a figure is computed here.</summary>
     public static bool Offers(string name) => OfTriplets.Contains(name) || NoteEvaluator.Figures.Contains(name);
@@ -113,21 +122,26 @@ internal sealed class CompanionFigures : IDisposable
             return NoneOf(noSounds, noPictures);
         }
 
-        var (clips, warning) = Triplets(clap, generated, withPictures: true);
+        var (clips, warning) = Triplets(clap, generated, withPictures: true, picture => Embed("clip", picture, Clip(folder).Picture));
         if (clips.Length == 0)
         {
             return MetricValue.None(warning!);
         }
 
+        var pictures = CosineScore.Matrix(OfPictures(clips, "clip"), OfCaptions(clips, "clip", Clip(folder).Captions));
+        var sounds = CosineScore.Matrix(Rows(clips.Select(triplet => triplet.Clip.Embedding.Clip)), OfCaptions(clips, "clap", clap.EmbedTexts));
+        return Score(clips, pictures, sounds, Clip(folder).Scale, clap.AudioScale, warning);
+    }
+
+    private ClipSpace Clip(string folder)
+    {
         if (_clip is null)
         {
             _clip = new ClipSpace(folder);
             _hashes["clip"] = NetworkFolder.HashOf(folder);
         }
 
-        var pictures = CosineScore.Matrix(OfPictures(clips, "clip", _clip.Picture), OfCaptions(clips, "clip", _clip.Captions));
-        var sounds = CosineScore.Matrix(Rows(clips.Select(triplet => triplet.Clip.Embedding.Clip)), OfCaptions(clips, "clap", clap.EmbedTexts));
-        return Score(clips, pictures, sounds, _clip.Scale, clap.AudioScale, warning);
+        return _clip;
     }
 
     private MetricValue Open(bool generated)
@@ -139,12 +153,21 @@ internal sealed class CompanionFigures : IDisposable
             return NoneOf(noSounds, noPictures, noTexts);
         }
 
-        var (clips, warning) = Triplets(musicnn, generated, withPictures: true);
+        OpenSpace Space() => OpenSpaceOf(efficientNet, miniLm, musicnn);
+        var (clips, warning) = Triplets(musicnn, generated, withPictures: true, picture => Embed("efficientnet-lite0", picture, Space().Picture));
         if (clips.Length == 0)
         {
             return MetricValue.None(warning!);
         }
 
+        var captions = OfCaptions(clips, "minilm", Space().Captions);
+        var pictures = CosineScore.Matrix(OfPictures(clips, "efficientnet-lite0"), captions);
+        var sounds = CosineScore.Matrix(Space().Sounds([.. clips.Select(triplet => triplet.Clip.Embedding.Classes)]), captions);
+        return Score(clips, pictures, sounds, OpenSpace.Scale, OpenSpace.Scale, warning);
+    }
+
+    private OpenSpace OpenSpaceOf(string efficientNet, string miniLm, MusicnnEvaluator musicnn)
+    {
         if (_open is null)
         {
             _open = new OpenSpace(efficientNet, miniLm, musicnn.Tags);
@@ -152,10 +175,7 @@ internal sealed class CompanionFigures : IDisposable
             _hashes["minilm"] = NetworkFolder.HashOf(miniLm);
         }
 
-        var captions = OfCaptions(clips, "minilm", _open.Captions);
-        var pictures = CosineScore.Matrix(OfPictures(clips, "efficientnet-lite0", _open.Picture), captions);
-        var sounds = CosineScore.Matrix(_open.Sounds([.. clips.Select(triplet => triplet.Clip.Embedding.Classes)]), captions);
-        return Score(clips, pictures, sounds, OpenSpace.Scale, OpenSpace.Scale, warning);
+        return _open;
     }
 
     private MetricValue Notes(int figure, bool generated)
@@ -182,7 +202,7 @@ internal sealed class CompanionFigures : IDisposable
     private MetricValue Score(
         Triplet[] clips, Tensor pictureCosines, Tensor musicCosines, double pictureScale, double musicScale, string? warning)
     {
-        var scores = new TripletScores(pictureCosines, musicCosines, pictureScale, musicScale, [.. clips.Select(triplet => triplet.PictureHash)]);
+        var scores = new TripletScores(pictureCosines, musicCosines, pictureScale, musicScale, [.. clips.Select(triplet => triplet.Picture.Hash)]);
         var figure = scores.Measure(_audition.Request.Seed, _audition.Request.BootstrapRounds);
         return figure.Value is null ? figure : figure with { Warning = warning };
     }
@@ -190,23 +210,39 @@ internal sealed class CompanionFigures : IDisposable
     /// <summary>No figure, for every reason there is: whoever brings one of two missing networks should not hear of the other only then.</summary>
     private static MetricValue NoneOf(params string[] reasons) => MetricValue.None(string.Join("; ", reasons.Where(reason => reason.Length > 0)));
 
-    /// <summary>A row for each clip's picture; equal pictures are looked at once, whatever their names.</summary>
-    private Tensor OfPictures(Triplet[] clips, string network, Func<string, Tensor> embed)
+    /// <summary>Embeds a picture, an equal one only once, whatever their names; false where it cannot be read.</summary>
+    private bool Embed(string network, PictureFile picture, Func<string, Tensor> embed)
     {
-        var paths = clips.DistinctBy(triplet => triplet.PictureHash).ToDictionary(triplet => triplet.PictureHash, triplet => triplet.Picture);
-        return _rows.Of($"{network} picture", [.. clips.Select(triplet => triplet.PictureHash)], hashes => torch.cat([.. hashes.Select(hash =>
+        _audition.Cancellation.ThrowIfCancellationRequested();
+        if (_unreadable.ContainsKey(picture.Path))
         {
-            _audition.Cancellation.ThrowIfCancellationRequested();
-            return embed(paths[hash]);
-        })], 0));
+            return false;
+        }
+
+        try
+        {
+            _rows.Of(SpaceOf(network), [picture.Hash], _ => embed(picture.Path)).Dispose();
+            return true;
+        }
+        catch (MelFusionException e)
+        {
+            string name = Path.GetFileName(picture.Path);
+            _unreadable[picture.Path] = new($"picture/{name}", e.Message.Replace(picture.Path, name, StringComparison.Ordinal).ReplaceLineEndings(" "));
+            return false;
+        }
     }
+
+    private static string SpaceOf(string network) => $"{network} picture";
+
+    /// <summary>A row for each clip's picture, which was embedded before.</summary>
+    private Tensor OfPictures(Triplet[] clips, string network) => _rows.Of(SpaceOf(network), [.. clips.Select(triplet => triplet.Picture.Hash)], _ => throw new UnreachableException());
 
     /// <summary>A row for each clip's caption; equal captions are read once.</summary>
     private Tensor OfCaptions(Triplet[] clips, string network, Func<IReadOnlyList<string>, Tensor> embed) =>
         _rows.Of($"{network} caption", [.. clips.Select(triplet => triplet.Caption)], embed);
 
-    /// <summary>The sounds that have a caption and, where it matters, a picture; the warning names how many have not.</summary>
-    private (Triplet[] Clips, string? Warning) Triplets(IEvaluator network, bool generated, bool withPictures)
+    /// <summary>The sounds that have a caption and, where it matters, a picture that can be seen; the warning names how many have not.</summary>
+    private (Triplet[] Clips, string? Warning) Triplets(IEvaluator network, bool generated, bool withPictures, Func<PictureFile, bool>? see = null)
     {
         (string what, string options) = withPictures ? ("caption and picture", "--captions and --images") : ("caption", "--captions");
         if (_table.Value.LacksAll(withPictures))
@@ -217,22 +253,40 @@ internal sealed class CompanionFigures : IDisposable
         var clips = _audition.Hear(network, generated).Clips;
         Triplet[] whole = [.. from clip in clips
                               let caption = _table.Value.Caption(clip.Id)
-                              let picture = withPictures ? _table.Value.Picture(clip.Id) : string.Empty
-                              where caption is { Length: > 0 } && picture is not null
-                              select new Triplet(clip, caption, picture, withPictures ? PictureHash(picture) : string.Empty)];
+                              let picture = !withPictures ? new(string.Empty, string.Empty) : _table.Value.Picture(clip.Id) is { } path ? Hashed(path) : null
+                              where caption is { Length: > 0 } && picture is not null && (see is null || see(picture))
+                              select new Triplet(clip, caption, picture)];
         foreach (var triplet in whole)
         {
-            _triplets.Add($"{triplet.Clip.Id} {Hash(triplet.Caption)} {triplet.PictureHash}");
+            _triplets.Add($"{triplet.Clip.Id} {Hash(triplet.Caption)} {triplet.Picture.Hash}");
         }
 
         int sounds = Sounds(generated);
         return (whole, whole.Length == sounds ? null : whole.Length > 0
-            ? $"{sounds - whole.Length} of {sounds} sounds do not count: they are skipped, too short for {network.Name}, or have no {what}"
+            ? $"{sounds - whole.Length} of {sounds} sounds do not count: they are skipped, too short for {network.Name}, or have no {what} that can be read"
             : $"it needs {what} for each sound, and none of {sounds} has them by its name; give {options}");
     }
 
-    private string PictureHash(string path) =>
-        _pictureHashes.TryGetValue(path, out string? known) ? known : _pictureHashes[path] = EmbeddingCache.HashOf(path);
+    private PictureFile? Hashed(string path)
+    {
+        if (!_pictureHashes.TryGetValue(path, out string? hash))
+        {
+            try
+            {
+                hash = EmbeddingCache.HashOf(path);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                string name = Path.GetFileName(path);
+                _unreadable[path] = new($"picture/{name}", e.Message.Replace(path, name, StringComparison.Ordinal).ReplaceLineEndings(" "));
+                hash = string.Empty;
+            }
+
+            _pictureHashes[path] = hash;
+        }
+
+        return hash.Length == 0 ? null : new(path, hash);
+    }
 
     private int Sounds(bool generated) => (generated ? _audition.Generated : _audition.References).Count;
 
@@ -264,5 +318,7 @@ internal sealed class CompanionFigures : IDisposable
 
     private static string Hash(string text) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
 
-    private sealed record Triplet(EmbeddedClip Clip, string Caption, string Picture, string PictureHash);
+    private sealed record PictureFile(string Path, string Hash);
+
+    private sealed record Triplet(EmbeddedClip Clip, string Caption, PictureFile Picture);
 }

@@ -43,16 +43,14 @@ public sealed record TrainingRow
 
     private IEnumerable<string> Files => Audio is null ? Images : Images.Append(Audio);
 
-    private static bool LeavesFolder(string? name) => name is null || System.IO.Path.IsPathRooted(name) || name.Split('/', '\\').Contains("..");
-
     private static TrainingRow Parse(string line, string path, int number)
     {
         try
         {
             var row = JsonSerializer.Deserialize<TrainingRow>(line, Json) ?? throw new MelFusionException($"{path}: line {number} is null where a row must be.");
-            return row.Files.FirstOrDefault(LeavesFolder) is { } outside
-                ? throw new MelFusionException($"{path}: line {number} names '{outside}', which does not lie in the split's folder.")
-                : row;
+            return row.Files.All(InnerPath.IsInner)
+                ? row
+                : throw new MelFusionException($"{path}: line {number} names '{row.Files.First(name => !InnerPath.IsInner(name))}', which does not lie in the split's folder.");
         }
         catch (JsonException e)
         {

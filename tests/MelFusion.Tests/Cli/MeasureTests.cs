@@ -61,6 +61,15 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
     }
 
     [Fact]
+    public void A_report_that_cannot_be_written_is_said_before_anything_is_measured()
+    {
+        WriteData("music");
+        File.WriteAllText(_folder.File("file"), string.Empty);
+        Melfusion.Here("measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("file/report"))
+            .ShouldFailWith(ExitCode.Failed, "cannot be written", "choose another --report");
+    }
+
+    [Fact]
     public void A_row_whose_name_would_lead_out_of_the_report_is_refused()
     {
         WriteData("music", prefix: "../clip");

@@ -54,6 +54,21 @@ public sealed class EvaluateCommandTests : IDisposable
         File.Exists(Path.Combine(_folder, "report.json")).ShouldBeTrue();
     }
 
+    [Theory]
+    [InlineData("--report")]
+    [InlineData("--cache")]
+    public void A_folder_that_cannot_be_written_is_said_before_anything_is_heard(string option)
+    {
+        string file = Path.Combine(_folder, "file");
+        File.WriteAllText(file, string.Empty);
+
+        var (code, _, error) = Run("evaluate", "--reference", _folder, "--generated", _folder, option, Path.Combine(file, "x"));
+
+        code.ShouldBe(ExitCode.Failed);
+        error.ShouldContain("cannot be written");
+        error.ShouldContain($"choose another {option}.");
+    }
+
     [Fact]
     public void Reports_are_compared_where_their_passports_agree()
     {

@@ -6,13 +6,17 @@ using MelFusion.Evaluation.Reproduction;
 using MelFusion.Tests.Cli;
 using MelFusion.Tests.Generation;
 using MelFusion.Tests.Support;
+using MelFusion.Tests.Training;
 using MelFusion.Training;
+using MelFusion.UNet;
 using MelFusion.Wave;
+using MelFusion.Weights;
 using Shouldly;
 using Xunit;
 
 namespace MelFusion.Tests.Evaluation;
 
+[Collection(nameof(TrainsAlone))]
 public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<TinyModelInMemory>, IDisposable
 {
     private static readonly string Configs = Path.Combine(Repository.Root, "configs");
@@ -178,6 +182,82 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
         Melfusion.Here([.. line, "--data", _folder.File("no")]).ShouldFailWith(ExitCode.Usage, "--data");
         Melfusion.Here("reproduce", table, "--data", _folder.File("no"), "--model", tiny.Path).ShouldFailWith(ExitCode.Failed, "table.jsonl");
         Melfusion.Here("reproduce", table, "--data", _folder.Path, "--model", _folder.File("no")).ShouldFailWith(ExitCode.Failed, "no such model folder");
+    }
+
+    [Fact]
+    public void Variants_that_are_missing_are_trained_on_the_tables_data_beside_its_model_and_then_measured()
+    {
+        Data();
+        WriteSplit("train", 4);
+        WriteSplit("validation", 3);
+        string variant = _folder.File("variant");
+        File.WriteAllText(_folder.File("variant.json"), new TrainingConfig
+        {
+            Stage = TrainingStage.MusicLdm, Data = "elsewhere", PartsFrom = "models/another", Model = variant, Output = _folder.File("run"), Steps = 2, Batch = 2,
+            ValidateEvery = 10, CheckpointEvery = 10, Optimiser = new() { WarmupSteps = 1 },
+            MusicLdm = new() { Network = UNetConfig.Tiny with { CrossAttentionDim = 12 }, InversionSteps = 4, Samples = 1, ValidationTimesteps = [500] },
+        }.ToJson());
+        string table = Write("own.json", """
+            { "title": "Own", "settings": { "seed": 1 }, "quick": { "clips": 2, "steps": 2 }, "metrics": ["note-density"],
+              "rows": [ { "name": "variant", "training": "variant.json", "paper": { "MC": { "fad": 2.03 } } } ] }
+            """);
+        string[] line = ["reproduce", table, "--data", _folder.Path, "--model", tiny.Path, "--output", _folder.File("out"), "--quick"];
+
+        Melfusion.Here(line).ShouldFailWith(ExitCode.Failed, "No row of the table could be made");
+        var ended = Melfusion.Here([.. line, "--train"]);
+        var learned = File.GetLastWriteTimeUtc(Path.Combine(variant, "unet", "diffusion_pytorch_model.safetensors"));
+        var again = Melfusion.Here([.. line, "--train"]);
+
+        ended.ExitCode.ShouldBe(ExitCode.Done, ended.Error + ended.Output);
+        ended.Output.ShouldContain("Training variant");
+        RecipeOf("variant", "one").WeightsSha256.ShouldNotBe(WeightsOf(tiny.Path));
+        File.ReadAllText(_folder.File("out/table.md")).ShouldContain("note-density here");
+        again.ExitCode.ShouldBe(ExitCode.Done, again.Error);
+        again.Output.ShouldNotContain("Training variant");
+        File.GetLastWriteTimeUtc(Path.Combine(variant, "unet", "diffusion_pytorch_model.safetensors")).ShouldBe(learned);
+    }
+
+    [Fact]
+    public void Clips_that_an_earlier_run_of_another_number_left_do_not_count()
+    {
+        Run(Table with { Rows = [Table.Rows[0]] });
+        var result = Run(Table with { Rows = [Table.Rows[0]], Clips = 2 });
+
+        result.Rows[0].Clips.ShouldBe(2);
+        Directory.GetFiles(_folder.File("out/both/clips"), "*.wav").Length.ShouldBe(3);
+        result.ToCsv().ShouldContain("\n(halves),here,fad,");
+    }
+
+    [Fact]
+    public void An_output_that_cannot_be_written_is_said_before_anything_is_made()
+    {
+        string table = Write("own.json", """{ "title": "Own", "settings": { "seed": 1 }, "rows": [ { "name": "both" } ] }""");
+        Data();
+
+        Melfusion.Here("reproduce", table, "--data", _folder.Path, "--model", tiny.Path, "--output", Path.Combine(table, "in-a-file"))
+            .ShouldFailWith(ExitCode.Failed, "cannot be written", "choose another --output");
+    }
+
+    private static string WeightsOf(string folder)
+    {
+        using var model = MelFusionModel.Load(ModelFolder.Open(folder));
+        return model.WeightsSha256;
+    }
+
+    private void WriteSplit(string split, int count)
+    {
+        string folder = _folder.File(split);
+        Directory.CreateDirectory(folder);
+        File.WriteAllBytes(Path.Combine(folder, "a.bmp"), TinyModel.Picture(1));
+        File.WriteAllBytes(Path.Combine(folder, "b.bmp"), TinyModel.Picture(2));
+        var random = new Random(2);
+        for (int i = 0; i < count; i++)
+        {
+            WavFile.Write(Path.Combine(folder, $"{i}.wav"), [.. Enumerable.Range(0, 1024).Select(_ => (float)random.NextDouble() - 0.5f)], Ear.Rate);
+        }
+
+        File.WriteAllLines(Path.Combine(folder, "table.jsonl"), Enumerable.Range(0, count).Select(i => JsonSerializer.Serialize(
+            new { id = $"{split}-{i}", audio = $"{i}.wav", images = new[] { i % 2 == 0 ? "a.bmp" : "b.bmp" }, captions = new[] { i % 2 == 0 ? "calm guitar" : "loud drums" }, words = "sea" })));
     }
 
     private static Dictionary<string, IReadOnlyDictionary<string, double>> Paper(double fad) => new() { ["MC"] = new Dictionary<string, double> { ["fad"] = fad } };

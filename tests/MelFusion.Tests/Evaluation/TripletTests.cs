@@ -203,6 +203,33 @@ public sealed class TripletTests : IDisposable
     }
 
     [Fact]
+    public void A_picture_that_cannot_be_read_is_named_and_the_other_triplets_count()
+    {
+        string data = WriteData(4);
+        File.WriteAllText(Path.Combine(data, "images", "scene-2.bmp"), "no picture");
+        using var musicnn = new MusicnnEvaluator(Path.Combine(Repository.Root, "models", "musicnn", "mtt"));
+
+        var (report, _) = FolderEvaluation.Run(Request(data) with { Metrics = ["imsm-open"], Controls = false }, musicnn);
+
+        var skipped = report.Skipped.ShouldHaveSingleItem();
+        skipped.File.ShouldBe("picture/scene-2.bmp");
+        skipped.Reason.ShouldNotContain(data);
+        report.Metrics["imsm-open"].Parts!["triplets"].ShouldBe(3);
+        report.Metrics["imsm-open"].Warning!.ShouldStartWith("1 of 4 sounds do not count");
+    }
+
+    [Fact]
+    public void A_mistake_in_the_captions_is_said_before_any_sound_is_heard()
+    {
+        string data = WriteData(2);
+        using var musicnn = new MusicnnEvaluator(Path.Combine(Repository.Root, "models", "musicnn", "mtt"));
+        var told = new Relay<EvaluationProgress>(progress => throw new InvalidOperationException($"{progress.Stage} was heard"));
+
+        Should.Throw<MelFusionException>(() => FolderEvaluation.Run(Request(data) with { Metrics = ["imsm-open"], Captions = _folder.File("absent") }, musicnn, told))
+            .Message.ShouldContain("the captions cannot be read");
+    }
+
+    [Fact]
     public void Nothing_is_embedded_twice()
     {
         using var scope = NewDisposeScope();

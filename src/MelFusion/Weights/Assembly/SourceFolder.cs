@@ -65,19 +65,10 @@ internal sealed class SourceFolder
 
     /// <summary>The weights of a part, safetensors before PyTorch's, full precision before half.</summary>
     /// <exception cref="MelFusionException">There are none.</exception>
-    public string Weights(string part) => WeightsNames.Select(name => Find(System.IO.Path.Combine(part, name))).FirstOrDefault(path => path is not null)
+    public string Weights(string part) => WeightsNames.Select(name => Find(InnerPath.Join(part, name))).FirstOrDefault(path => path is not null)
         ?? throw new MelFusionException($"{System.IO.Path.Combine(Path, part)}: there are no weights ({WeightsNames[0]} or another usual name); the folder was copied or downloaded incompletely.");
 
-    private string? Resolve(string name)
-    {
-        if (name.Length == 0 || System.IO.Path.IsPathRooted(name))
-        {
-            return null;
-        }
-
-        string full = System.IO.Path.GetFullPath(System.IO.Path.Combine(Path, name));
-        return full.StartsWith(Path + System.IO.Path.DirectorySeparatorChar, StringComparison.Ordinal) ? full : null;
-    }
+    private string? Resolve(string name) => InnerPath.In(Path, name);
 
     /// <summary>The repository of which a folder is a snapshot.</summary>
     private static string? RepositoryOf(string full)

@@ -37,7 +37,7 @@ internal sealed record TangoFolder
     {
         var main = ConfigFile.Read<MainConfig>(source.Require("main_config.json"));
         var text = FindText(source, main, request, cache);
-        string textPart = TextParts.FirstOrDefault(part => text.Find(Path.Combine(part, "config.json")) is not null)
+        string textPart = TextParts.FirstOrDefault(part => text.Find(InnerPath.Join(part, "config.json")) is not null)
             ?? throw new MelFusionException($"{text.Path}: 'config.json' of the text encoder is missing; name a folder that has it with --text-encoder.");
         var found = new TangoFolder
         {
@@ -47,7 +47,7 @@ internal sealed record TangoFolder
             Scheduler = FindScheduler(source, main, cache),
             Text = text,
             TextPart = textPart,
-            TextEncoder = ConfigFile.Read<T5EncoderConfig>(text.Require(Path.Combine(textPart, "config.json"))),
+            TextEncoder = ConfigFile.Read<T5EncoderConfig>(text.Require(InnerPath.Join(textPart, "config.json"))),
             Mel = source.Find("stft_config.json") is { } stft ? ConfigFile.Read<StftConfig>(stft).ToMel() : MelConfig.Tango,
         };
         return found.TextFile("spiece.model") is null
@@ -56,7 +56,7 @@ internal sealed record TangoFolder
     }
 
     /// <summary>A file of the tokenizer.</summary>
-    public string? TextFile(string name) => new[] { "", TextPart, "tokenizer" }.Select(part => Text.Find(Path.Combine(part, name))).FirstOrDefault(file => file is not null);
+    public string? TextFile(string name) => new[] { "", TextPart, "tokenizer" }.Select(part => Text.Find(InnerPath.Join(part, name))).FirstOrDefault(file => file is not null);
 
     private static SourceFolder FindText(SourceFolder source, MainConfig main, AssemblyRequest request, HubCache cache)
     {
@@ -85,7 +85,7 @@ internal sealed record TangoFolder
     {
         string name = main.SchedulerName ?? string.Empty;
         string? file = source.Inside(name)?.Find("scheduler_config.json")
-            ?? SourceFolder.TryLocate(name, cache)?.Find(Path.Combine("scheduler", "scheduler_config.json"));
+            ?? SourceFolder.TryLocate(name, cache)?.Find("scheduler/scheduler_config.json");
         return file is not null ? ConfigFile.Read<NoiseScheduleConfig>(file)
             : Path.GetFileName(name) switch
             {

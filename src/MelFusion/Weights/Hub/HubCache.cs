@@ -101,14 +101,8 @@ public sealed class HubCache
 
     internal string SnapshotFolder(string repository, string commit) => Path.Combine(Root(repository), "snapshots", commit);
 
-    internal string SnapshotFile(string repository, string commit, string path)
-    {
-        string folder = SnapshotFolder(repository, commit);
-        string file = Path.GetFullPath(Path.Combine(folder, path.Replace('/', Path.DirectorySeparatorChar)));
-        return file.StartsWith(folder + Path.DirectorySeparatorChar, StringComparison.Ordinal)
-            ? file
-            : throw new HubException(HubError.MalformedName, $"the path '{TorchPickle.Shown(path)}' leads out of its repository; it is refused.");
-    }
+    internal string SnapshotFile(string repository, string commit, string path) => InnerPath.In(SnapshotFolder(repository, commit), path)
+        ?? throw new HubException(HubError.MalformedName, $"the path '{TorchPickle.Shown(path)}' leads out of its repository; it is refused.");
 
     /// <summary>The commit of a revision as far as the cache knows.</summary>
     internal string? Commit(string repository, string revision)
@@ -135,8 +129,7 @@ public sealed class HubCache
     internal void MarkAbsent(string repository, string commit, string path)
     {
         string folder = Path.Combine(Root(repository), ".no_exist", commit);
-        string file = Path.GetFullPath(Path.Combine(folder, path));
-        if (file.StartsWith(folder + Path.DirectorySeparatorChar, StringComparison.Ordinal))
+        if (InnerPath.In(folder, path) is { } file)
         {
             Directory.CreateDirectory(Path.GetDirectoryName(file)!);
             File.WriteAllBytes(file, []);

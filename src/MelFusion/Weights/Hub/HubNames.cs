@@ -50,8 +50,7 @@ internal static partial class HubNames
 
     public static string EscapePath(string path) => string.Join('/', path.Split('/').Select(Uri.EscapeDataString));
 
-    private static bool IsInside(string path) => path.Length is > 0 and < 1024 && !path.Any(c => c is '\\' || char.IsControl(c))
-        && path.Split('/').All(part => part is not ("" or "." or "..")) && !(OperatingSystem.IsWindows() && path.Contains(':'));
+    private static bool IsInside(string path) => InnerPath.IsInner(path) && !path.Split('/').Contains("."); // an address would lose the dot
 
     [GeneratedRegex("^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
     private static partial Regex RepositoryPattern();

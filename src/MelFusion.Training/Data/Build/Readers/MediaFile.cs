@@ -17,15 +17,5 @@ internal static class MediaFile
     /// <summary>The file of that name below a folder, or null where there is none or the name leads out of the folder.</summary>
     /// <param name="folder">The folder.</param>
     /// <param name="name">A relative name from a table of the game, or null.</param>
-    public static string? Below(string folder, string? name)
-    {
-        if (string.IsNullOrWhiteSpace(name) || name.Contains('\0', StringComparison.Ordinal) || Path.IsPathRooted(name))
-        {
-            return null;
-        }
-
-        var root = Path.GetFullPath(folder) + Path.DirectorySeparatorChar;
-        var full = Path.GetFullPath(Path.Combine(root, name));
-        return full.StartsWith(root, StringComparison.Ordinal) && File.Exists(full) ? full : null;
-    }
+    public static string? Below(string folder, string? name) => InnerPath.In(folder, name) is { } full && File.Exists(full) ? full : null;
 }
