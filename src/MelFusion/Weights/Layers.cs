@@ -130,6 +130,15 @@ public sealed class ConvTranspose1d : nn.Module<Tensor, Tensor>
     /// <inheritdoc/>
     public override Tensor forward(Tensor x) => MetaConvolution.Transposed(x, _weight, _stride, _padding) ??
         F.conv_transpose1d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding);
+
+    /// <summary>The same, in the order of memory that x has: libtorch gives B, C, T even where x comes as B, T, C from a packed convolution.</summary>
+    public Tensor ForwardInOrder(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        bool channelsLast = x.device_type != DeviceType.META && x.shape[1] > 1 && x.stride(1) == 1;
+        var y = call(x);
+        return (channelsLast ? y.transpose(1, 2).contiguous().transpose(1, 2) : y).MoveToOuterDisposeScope();
+    }
 }
 
 /// <summary>Two-dimensional convolution over (B, C, H, W).</summary>
