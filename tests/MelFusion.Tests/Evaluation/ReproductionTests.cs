@@ -59,6 +59,33 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
     }
 
     [Theory]
+    [InlineData(1, 9)]
+    [InlineData(2, 6)]
+    [InlineData(3, 4)]
+    [InlineData(4, 0)]
+    [InlineData(5, 0)]
+    [InlineData(6, 0)]
+    [InlineData(7, 3)]
+    public void Every_row_of_the_papers_tables_is_made_or_says_what_it_lacks(int number, int lacking)
+    {
+        string[] captions = [.. new[] { 22, 16, 9, 3 }.Select(words => string.Join(' ', Enumerable.Repeat("calm", words)))];
+        var table = TableConfig.Read(Path.Combine(Configs, $"table{number}.json"));
+        table = table with
+        {
+            Metrics = ["fad", "kl", "fd"], Quick = table.Quick with { Clips = 2, Steps = 2, StepsDivisor = 400 },
+            Rows = [.. table.Rows.Select(row => row with { Model = row.Training is null ? null : _folder.File("absent") })],
+        };
+
+        var result = Run(table, quick: true, captions);
+
+        result.Rows.Count(row => row.Missing is not null).ShouldBe(lacking);
+        result.Rows.Where(row => row.Missing is not null).ShouldAllBe(row => row.Missing!.Contains(" is not here") || row.Missing.Contains(" are not here"));
+        result.Rows.Where(row => row.Missing is null).ShouldAllBe(row => row.Clips == 2 && row.Figures["fad"].Value >= 0 && row.Figures["kl"].Value >= 0);
+        result.Cells(measuredOnly: true).ShouldAllBe(row => row.Count == result.Cells(true)[0].Count);
+        result.Cells()[0].ShouldContain(number is 5 ? "fd MC" : "kl MB");
+    }
+
+    [Theory]
     [InlineData("0.5e-6")]
     [InlineData("1e-6")]
     [InlineData("0.5e-4")]
@@ -286,11 +313,12 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
     }
 
     /// <summary>A test split of three clips, as long as the tiny model's, and two pictures.</summary>
-    private DataClip[] Data()
+    private DataClip[] Data(IReadOnlyList<string>? captions = null)
     {
         Directory.CreateDirectory(_folder.File("test/audio"));
         Directory.CreateDirectory(_folder.File("test/images"));
-        DataClip[] clips = [new("one", ["images/a.bmp"], ["calm guitar"]), new("two", ["images/a.bmp"], ["calm guitar"]), new("three", ["images/b.bmp"], ["loud drums"])];
+        captions ??= ["calm guitar"];
+        DataClip[] clips = [new("one", ["images/a.bmp"], captions), new("two", ["images/a.bmp"], captions), new("three", ["images/b.bmp"], captions.Count > 1 ? captions : ["loud drums"])];
         var random = new Random(1);
         foreach (var clip in clips)
         {
@@ -304,12 +332,12 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
         return clips;
     }
 
-    private TableResult Run(TableConfig table, bool quick = false)
+    private TableResult Run(TableConfig table, bool quick = false, IReadOnlyList<string>? captions = null)
     {
         using var run = new TableRun(
             new()
             {
-                Table = table, Clips = Data(), Reference = _folder.File("test"), Model = tiny.Path, Load = folder => MelFusionModel.Load(folder), Output = _folder.File("out"),
+                Table = table, Clips = Data(captions), Reference = _folder.File("test"), Model = tiny.Path, Load = folder => MelFusionModel.Load(folder), Output = _folder.File("out"),
                 Systems = _folder.File("systems"), Quick = quick, CacheFolder = null,
             },
             _ear);
