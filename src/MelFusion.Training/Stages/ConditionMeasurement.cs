@@ -17,11 +17,11 @@ internal static class ConditionMeasurement
         int done = 0;
         context.Pool.ShareInChunks(count, 4 * context.Pool.Count, i =>
         {
-            int stranger = Stranger(data, rows, i);
+            int[] strangers = [.. timesteps.Select((_, level) => Stranger(data, rows, i, (level + 1) / (timesteps.Count + 1.0)))];
             foreach (var (condition, values) in losses)
             {
                 context.Cancel.ThrowIfCancellationRequested();
-                values[i] = LossOf(data, model, timesteps, rows[i], stranger, condition);
+                values[i] = LossOf(data, model, timesteps, rows[i], strangers, condition);
             }
 
             context.Report("comparing right and wrong texts and pictures", Interlocked.Increment(ref done), count);
@@ -29,8 +29,9 @@ internal static class ConditionMeasurement
         return new(losses, [.. rows.Select(row => data.Rows[row].Path ?? data.Rows[row].Id)]);
     }
 
-    /// <summary>The mean over the timesteps, each with the noise that belongs to clip and timestep, and with another of the clip's captions and pictures.</summary>
-    private static double LossOf(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int row, int stranger, string condition)
+    /// <summary>The mean over the timesteps, each with the noise that belongs to clip and timestep, with another of the clip's captions and pictures, and
+    /// with another stranger where a condition takes one.</summary>
+    private static double LossOf(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int row, int[] strangers, string condition)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -40,8 +41,8 @@ internal static class ConditionMeasurement
             bool otherSource = condition == ConditionComparison.OtherSource;
             return new MusicSample(
                 data.Latents.Mean(row), randn(data.Latents.Shape, generator: generator), t,
-                Caption(data, row, stranger, level, condition),
-                Picture(data, row, stranger, level, condition) is { } picture ? data.Trajectories.At(picture, t, otherSource) : null);
+                Caption(data, row, strangers[level], level, condition),
+                Picture(data, row, strangers[level], level, condition) is { } picture ? data.Trajectories.At(picture, t, otherSource) : null);
         }).ToList();
         return model.Objective.PerSample(samples, model.Texts).mean().item<float>();
     }
@@ -64,11 +65,11 @@ internal static class ConditionMeasurement
 
     private static string InTurn(IReadOnlyList<string> items, int turn) => items[turn % items.Count];
 
-    /// <summary>Half the list further, and on to the next row that shares neither a picture nor the caption.</summary>
-    private static int Stranger(MusicData data, int[] rows, int index)
+    /// <summary>That share of the list further, and on to the next row that shares neither a picture nor the fullest caption.</summary>
+    private static int Stranger(MusicData data, int[] rows, int index, double share)
     {
         var own = data.Rows[rows[index]];
-        var others = Enumerable.Range(0, rows.Length).Select(i => rows[(index + rows.Length / 2 + i) % rows.Length]).ToList();
+        var others = Enumerable.Range(0, rows.Length).Select(i => rows[(index + (int)(rows.Length * share) + i) % rows.Length]).ToList();
         return others.FirstOrDefault(row => !data.Rows[row].Images.Intersect(own.Images).Any() && data.Rows[row].Captions[0] != own.Captions[0], others[0]);
     }
 }
