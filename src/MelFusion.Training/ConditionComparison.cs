@@ -102,7 +102,7 @@ public sealed class ConditionComparison
             Synapse = ModelParts.ReadConfig<SynapseConfig>(config.Model, "synapse"),
             Schedule = ModelParts.ReadConfig<NoiseScheduleConfig>(config.Model, "scheduler", "scheduler_config.json"),
         }, split);
-        model.PrepareSynapse(config.Model, _ => throw new InvalidOperationException("A trained synapse needs no statistics."));
+        model.PrepareSynapse(config.Model, (_, _) => throw new InvalidOperationException("A trained synapse needs no statistics."));
         return ConditionMeasurement.Measure(model[split], model, config.MusicLdm.ValidationTimesteps, clips, context);
     }
 

@@ -29,7 +29,7 @@ internal sealed class MusicLdmStage : ITrainingStage
         _model = new(context, _settings, "train", "validation");
         (_train, _validation) = (_model["train"], _model["validation"]);
         RequireWholeCells();
-        _model.PrepareSynapse(config.StartFrom, sample => Draw(BeforeTraining, sample));
+        _model.PrepareSynapse(config.StartFrom, (sample, timestep) => Draw(BeforeTraining, sample, timestep));
     }
 
     public IReadOnlyList<ParameterGroup> Groups =>
@@ -59,7 +59,7 @@ internal sealed class MusicLdmStage : ITrainingStage
     {
         ModelParts.Write(modelFolder, "unet", _settings.Network, _model.Network, ("diffusers", "UNet2DConditionModel"));
         LdmNetworks.WriteSchedule(modelFolder, "scheduler", _settings.Schedule);
-        ModelParts.WriteConfig(modelFolder, "synapse", "config.json", _settings.Synapse);
+        ModelParts.WriteConfig(modelFolder, "synapse", "config.json", _model.Synapse.Config);
         using var noGrad = no_grad();
         Safetensors.Write(Path.Combine(modelFolder, "synapse", "model.safetensors"), _model.Synapse.state_dict());
         ModelParts.ChangeDefaults(modelFolder, defaults => defaults with
@@ -70,7 +70,7 @@ internal sealed class MusicLdmStage : ITrainingStage
 
     public void Dispose() => _model.Dispose();
 
-    private MusicSample Draw(long step, int sample)
+    private MusicSample Draw(long step, int sample, long? timestep = null)
     {
         int row = StepRandom.Item(_config.Seed, step * _config.Batch + sample, _train.Count);
         using var generator = StepRandom.Generator(_config.Seed, step, sample);
@@ -78,7 +78,7 @@ internal sealed class MusicLdmStage : ITrainingStage
         var (dropText, dropPicture) = Dropout(choices.NextDouble());
         string caption = _train.Rows[row].Captions[choices.Next(_train.Rows[row].Captions.Count)];
         string picture = _train.Rows[row].Images[choices.Next(_train.Rows[row].Images.Count)];
-        long t = choices.NextInt64(_model.Schedule.Length);
+        long drawn = choices.NextInt64(_model.Schedule.Length), t = timestep ?? drawn;
         var clean = Crop(_train.Latents.Draw(row, generator), choices);
         return new(
             clean, randn(clean.shape, generator: generator), t,

@@ -13,7 +13,7 @@ namespace MelFusion.Training.Stages;
 /// <summary>All that the music's objective needs: the frozen parts of the model folder, what is trained, and the data of some splits.</summary>
 internal sealed class MusicModel : IDisposable
 {
-    private const int StatisticsSamples = 256;
+    private const int StatisticsSamples = 256, StatisticsSamplesOfLevel = 96;
 
     private readonly ConditionalUNet _imageNetwork;
     private readonly Tensor _nullText;
@@ -38,7 +38,7 @@ internal sealed class MusicModel : IDisposable
             settings.TextModel ?? config.Model, Path.Combine(context.Cache, $"text-music-{string.Join('-', splits)}.safetensors"),
             _data.Values.SelectMany(data => data.Rows).SelectMany(row => row.Captions), (done, all) => context.Report("reading captions", done, all));
         Network = LdmNetworks.Create(settings.Network, config.Seed, config.StartFrom, "unet");
-        Synapse = new(settings.Synapse, settings.Network, Placement.Cpu);
+        Synapse = new(WithLevels(settings, imageSchedule), settings.Network, Placement.Cpu);
         Objective = new(Network, Synapse, _imageNetwork, _nullText, new(Schedule, settings.Weighting, settings.SnrGamma), config.Dtype);
     }
 
@@ -65,16 +65,49 @@ internal sealed class MusicModel : IDisposable
 
     /// <summary>Another model's alphas, or statistics of the data where keys and values are standardised.</summary>
     /// <param name="startFrom">The other model; null: none.</param>
-    /// <param name="draw">Sample i as training would draw it.</param>
-    public void PrepareSynapse(string? startFrom, Func<int, MusicSample> draw)
+    /// <param name="draw">Sample i as training would draw it, at that timestep (null: at its own).</param>
+    /// <remarks>Where the other model standardises otherwise, its alphas are taken and the statistics are of the data.</remarks>
+    public void PrepareSynapse(string? startFrom, Func<int, long?, MusicSample> draw)
     {
-        if (startFrom is not null && ModelFolder.OpenParts(startFrom).TakesPictures)
+        var config = Synapse.Config;
+        var other = startFrom is not null && ModelFolder.OpenParts(startFrom).TakesPictures ? ModelParts.ReadConfig<SynapseConfig>(startFrom, "synapse") : null;
+        if (other is not null && other.KeyValueNormalisation == config.KeyValueNormalisation && other.NoiseLevels.SequenceEqual(config.NoiseLevels))
         {
-            ModelFolder.OpenParts(startFrom, "synapse").Load("synapse", Synapse);
+            ModelFolder.OpenParts(startFrom!, "synapse").Load("synapse", Synapse);
+            return;
         }
-        else if (Synapse.Config.KeyValueNormalisation == KeyValueNormalisation.Standardise)
+
+        if (other is not null)
         {
-            Objective.Standardise(Enumerable.Range(0, StatisticsSamples).Select(draw).Where(sample => sample.Picture is not null), Texts);
+            TakeAlphas(startFrom!, other);
+        }
+
+        if (config.KeyValueNormalisation != KeyValueNormalisation.None)
+        {
+            IEnumerable<long?> levels = config.NoiseLevels.Count == 0 ? [null] : config.NoiseLevels.Select(level => (long?)level);
+            int count = config.NoiseLevels.Count == 0 ? StatisticsSamples : StatisticsSamplesOfLevel;
+            Objective.Standardise(levels.Select(level => Enumerable.Range(0, count).Select(i => draw(i, level)).Where(sample => sample.Picture is not null)), Texts);
+        }
+    }
+
+    /// <summary>The noise levels at which training sees pictures, where each is to have its own statistics.</summary>
+    private static SynapseConfig WithLevels(MusicLdmConfig settings, NoiseSchedule picture) =>
+        settings.Synapse.KeyValueNormalisation == KeyValueNormalisation.StandardiseByLevel && settings.Synapse.NoiseLevels.Count == 0
+            ? settings.Synapse with { NoiseLevels = [.. picture.Timesteps(settings.InversionSteps).Reverse()] }
+            : settings.Synapse;
+
+    private void TakeAlphas(string startFrom, SynapseConfig config)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var other = new VisualSynapse(config, Network.Config, Placement.Cpu);
+        ModelFolder.OpenParts(startFrom, "synapse").Load("synapse", other);
+        var alphas = other.named_parameters().ToDictionary(entry => entry.name, entry => entry.parameter);
+        foreach (var (name, parameter) in Synapse.named_parameters())
+        {
+            var alpha = alphas.GetValueOrDefault(name)
+                ?? throw new MelFusionException($"The synapse of {startFrom} has other alphas than the config's (where, alpha): start from another model, or from none.");
+            parameter.copy_(alpha);
         }
     }
 

@@ -62,10 +62,24 @@ internal sealed class MusicObjective(
     }
 
     /// <summary>Sets the synapse's fixed statistics: of K^I and V^I as they are mixed, and of the music's own for the same texts.</summary>
-    public void Standardise(IEnumerable<MusicSample> samples, TextSet texts)
+    /// <param name="levels">Samples with pictures: those of every noise level that has statistics of its own, or all in one.</param>
+    /// <param name="texts">The captions' states.</param>
+    public void Standardise(IEnumerable<IEnumerable<MusicSample>> levels, TextSet texts)
     {
-        using var ofPictures = new KeyValueStatistics();
+        var ofPictures = new List<KeyValueStatistics>();
         using var ofMusic = new KeyValueStatistics();
+        foreach (var level in levels)
+        {
+            ofPictures.Add(new());
+            Gather(level, texts, ofPictures[^1], ofMusic);
+        }
+
+        synapse.SetStatistics(ofPictures, ofMusic);
+        ofPictures.ForEach(statistics => statistics.Dispose());
+    }
+
+    private void Gather(IEnumerable<MusicSample> samples, TextSet texts, KeyValueStatistics ofPictures, KeyValueStatistics ofMusic)
+    {
         foreach (var few in samples.Chunk(8))
         {
             using var scope = NewDisposeScope();
@@ -78,8 +92,6 @@ internal sealed class MusicObjective(
             ofPictures.Add(pooled.KeyValues, pooled.IsPooled ? mask : null);
             ofMusic.Add(text.KeyValues.Where(layer => pooled.KeyValues.ContainsKey(layer.Key)).ToDictionary(), mask);
         }
-
-        synapse.SetStatistics(ofPictures, ofMusic);
     }
 
     // Samples without a picture borrow another's rows, as their influence is 0; without any picture nothing is captured.

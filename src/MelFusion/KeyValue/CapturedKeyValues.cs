@@ -9,16 +9,17 @@ namespace MelFusion.KeyValue;
 /// </summary>
 public sealed class CapturedKeyValues : IDisposable
 {
-    private const string KeySuffix = ".key", ValueSuffix = ".value", OutputSuffix = ".output";
+    private const string KeySuffix = ".key", ValueSuffix = ".value", OutputSuffix = ".output", TimestepName = "timestep";
 
     /// <summary>Takes over tensors by the name of their layer, out of whatever dispose scope they are in.</summary>
     /// <param name="keyValues">K^I and V^I, (B, n, d).</param>
     /// <param name="outputs">For the way of the published code: outputs of cross-attention, (B, n, d); null: none.</param>
     /// <param name="pooled">Whether n is already the number of text tokens (see <see cref="Synapse.TokenPooling"/>).</param>
+    /// <param name="timestep">The noise level of each sample, (B), or of all, (1); null: not known.</param>
     public CapturedKeyValues(
-        IReadOnlyDictionary<string, KeysAndValues> keyValues, IReadOnlyDictionary<string, Tensor>? outputs = null, bool pooled = false)
+        IReadOnlyDictionary<string, KeysAndValues> keyValues, IReadOnlyDictionary<string, Tensor>? outputs = null, bool pooled = false, Tensor? timestep = null)
     {
-        (KeyValues, Outputs, IsPooled) = (keyValues, outputs ?? new Dictionary<string, Tensor>(), pooled);
+        (KeyValues, Outputs, IsPooled, Timestep) = (keyValues, outputs ?? new Dictionary<string, Tensor>(), pooled, timestep);
         foreach (var tensor in Tensors.Values)
         {
             tensor.DetachFromDisposeScope();
@@ -34,10 +35,14 @@ public sealed class CapturedKeyValues : IDisposable
     /// <summary>Whether the picture's tokens were already averaged to the tokens of a text.</summary>
     public bool IsPooled { get; }
 
-    /// <summary>Everything by one name each ("up_blocks.1.attentions.0.key", ".value", ".output"), as a file keeps it.</summary>
+    /// <summary>The timestep that the picture's UNet was given for each sample, (B), or for all, (1); null: not known.</summary>
+    public Tensor? Timestep { get; }
+
+    /// <summary>Everything by one name each ("up_blocks.1.attentions.0.key", ".value", ".output", and "timestep"), as a file keeps it.</summary>
     public IReadOnlyDictionary<string, Tensor> Tensors => KeyValues
         .SelectMany(layer => new[] { (layer.Key + KeySuffix, layer.Value.Keys), (layer.Key + ValueSuffix, layer.Value.Values) })
         .Concat(Outputs.Select(layer => (layer.Key + OutputSuffix, layer.Value)))
+        .Concat(Timestep is null ? [] : [(TimestepName, Timestep)])
         .ToDictionary(pair => pair.Item1, pair => pair.Item2);
 
     /// <summary>The inverse of <see cref="Tensors"/>; takes the tensors over.</summary>
@@ -46,7 +51,7 @@ public sealed class CapturedKeyValues : IDisposable
             .ToDictionary(layer => layer, layer => new KeysAndValues(tensors[layer + KeySuffix], tensors[layer + ValueSuffix])),
         tensors.Keys.Where(name => name.EndsWith(OutputSuffix, StringComparison.Ordinal)).Select(name => name[..^OutputSuffix.Length])
             .ToDictionary(layer => layer, layer => tensors[layer + OutputSuffix]),
-        pooled);
+        pooled, tensors.GetValueOrDefault(TimestepName));
 
     /// <summary>A batch from several pictures (or from one, several times): each of the same layers and token counts.</summary>
     public static CapturedKeyValues Concatenate(IReadOnlyList<CapturedKeyValues> pictures)

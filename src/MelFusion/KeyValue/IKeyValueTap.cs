@@ -9,6 +9,11 @@ namespace MelFusion.KeyValue;
 /// </summary>
 public interface IKeyValueTap
 {
+    /// <summary>Told the timesteps of a call, (B) or (1) of int64, before its first layer.</summary>
+    public void Begin(Tensor timestep)
+    {
+    }
+
     /// <summary>Sees K and V of a layer's self-attention, (B, n, d), and returns those to use.</summary>
     public KeysAndValues SelfAttention(AttentionLayer layer, KeysAndValues own) => own;
 

@@ -14,12 +14,20 @@ public sealed class KeyValueRecorder(IEnumerable<AttentionLayer> layers, bool ne
     private readonly HashSet<string> _names = [.. layers.Select(layer => layer.Name)];
     private Dictionary<string, KeysAndValues> _keyValues = [];
     private Dictionary<string, Tensor> _outputs = [];
+    private Tensor? _timestep;
 
     /// <summary>Whether the outputs of cross-attention are kept instead of K and V of self-attention.</summary>
     public bool NeedsOutputs => needsOutputs;
 
     /// <summary>Whether a layer is recorded.</summary>
     public bool Wants(AttentionLayer layer) => _names.Contains(layer.Name);
+
+    /// <inheritdoc/>
+    public void Begin(Tensor timestep)
+    {
+        _timestep?.Dispose();
+        _timestep = timestep.clone().DetachFromDisposeScope();
+    }
 
     /// <inheritdoc/>
     public KeysAndValues SelfAttention(AttentionLayer layer, KeysAndValues own)
@@ -44,8 +52,8 @@ public sealed class KeyValueRecorder(IEnumerable<AttentionLayer> layers, bool ne
     /// <summary>Hands over what the last call of the UNet left here; the recorder is empty again.</summary>
     public CapturedKeyValues Take()
     {
-        var captured = new CapturedKeyValues(_keyValues, _outputs);
-        (_keyValues, _outputs) = ([], []);
+        var captured = new CapturedKeyValues(_keyValues, _outputs, timestep: _timestep);
+        (_keyValues, _outputs, _timestep) = ([], [], null);
         return captured;
     }
 

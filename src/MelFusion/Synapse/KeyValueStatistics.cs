@@ -69,7 +69,7 @@ internal sealed class Moments(Tensor like) : IDisposable
     private static Tensor Zeros(Tensor like) => torch.zeros([like.shape[2]], ScalarType.Float64, like.device).DetachFromDisposeScope();
 }
 
-/// <summary>One layer's fixed statistics, and the change of scale they make.</summary>
+/// <summary>One layer's fixed statistics, and the change of scale they make. The picture's are one for all noise levels, or one for each.</summary>
 internal sealed class KeyValueScale : nn.Module
 {
     private const double SmallestDeviation = 1e-4;
@@ -77,28 +77,32 @@ internal sealed class KeyValueScale : nn.Module
     [ComponentName(Name = "image")] private readonly ChannelStatistics _image;
     [ComponentName(Name = "music")] private readonly ChannelStatistics _music;
 
-    public KeyValueScale(int width, Placement place) : base(nameof(KeyValueScale))
+    public KeyValueScale(int width, int levels, Placement place) : base(nameof(KeyValueScale))
     {
-        (_image, _music) = (new(width, place), new(width, place));
+        (_image, _music) = (new(levels == 0 ? [width] : [levels, width], place), new([width], place));
         RegisterComponents();
     }
 
     /// <summary>(x - image mean) / image deviation x music deviation + music mean, channel by channel, in fp32.</summary>
-    public KeysAndValues Apply(KeysAndValues picture) => new(
-        Apply(picture.Keys, _image.KeyMean, _image.KeyDeviation, _music.KeyMean, _music.KeyDeviation),
-        Apply(picture.Values, _image.ValueMean, _image.ValueDeviation, _music.ValueMean, _music.ValueDeviation));
+    /// <param name="picture">K^I and V^I, (B, n, d) or (1, n, d).</param>
+    /// <param name="level">The noise level of each sample as a row of the statistics, (B) or (1) of int64; null: they are one for all.</param>
+    public KeysAndValues Apply(KeysAndValues picture, Tensor? level) => new(
+        Apply(picture.Keys, Row(_image.KeyMean, level), Row(_image.KeyDeviation, level), _music.KeyMean, _music.KeyDeviation),
+        Apply(picture.Values, Row(_image.ValueMean, level), Row(_image.ValueDeviation, level), _music.ValueMean, _music.ValueDeviation));
 
-    public void Set(KeyValueStatistics picture, KeyValueStatistics music, string layer)
+    public void Set(IReadOnlyList<KeyValueStatistics> pictures, KeyValueStatistics music, string layer)
     {
-        _image.Set(picture[layer]);
-        _music.Set(music[layer]);
+        _image.Set([.. pictures.Select(level => level[layer])]);
+        _music.Set([music[layer]]);
     }
+
+    private static Tensor Row(Tensor statistics, Tensor? level) => level is null ? statistics : statistics.index_select(0, level).unsqueeze(1);
 
     private static Tensor Apply(Tensor x, Tensor mean, Tensor deviation, Tensor newMean, Tensor newDeviation) =>
         (x - mean) * (newDeviation / deviation.clamp_min(SmallestDeviation)) + newMean;
 }
 
-/// <summary>Mean and deviation of keys and values per channel, (d) each: buffers of the synapse's file, mean 0 and deviation 1 until set.</summary>
+/// <summary>Mean and deviation of keys and values per channel, (d) or (levels, d) each: buffers of the synapse's file, mean 0 and deviation 1 until set.</summary>
 internal sealed class ChannelStatistics : nn.Module
 {
     [ComponentName(Name = "key_mean")] private readonly Tensor _keyMean;
@@ -106,12 +110,12 @@ internal sealed class ChannelStatistics : nn.Module
     [ComponentName(Name = "value_mean")] private readonly Tensor _valueMean;
     [ComponentName(Name = "value_deviation")] private readonly Tensor _valueDeviation;
 
-    public ChannelStatistics(int width, Placement place) : base(nameof(ChannelStatistics))
+    public ChannelStatistics(long[] shape, Placement place) : base(nameof(ChannelStatistics))
     {
-        _keyMean = torch.zeros([width], ScalarType.Float32, place.Device).DetachFromDisposeScope();
-        _keyDeviation = torch.ones([width], ScalarType.Float32, place.Device).DetachFromDisposeScope();
-        _valueMean = torch.zeros([width], ScalarType.Float32, place.Device).DetachFromDisposeScope();
-        _valueDeviation = torch.ones([width], ScalarType.Float32, place.Device).DetachFromDisposeScope();
+        _keyMean = torch.zeros(shape, ScalarType.Float32, place.Device).DetachFromDisposeScope();
+        _keyDeviation = torch.ones(shape, ScalarType.Float32, place.Device).DetachFromDisposeScope();
+        _valueMean = torch.zeros(shape, ScalarType.Float32, place.Device).DetachFromDisposeScope();
+        _valueDeviation = torch.ones(shape, ScalarType.Float32, place.Device).DetachFromDisposeScope();
         RegisterComponents();
     }
 
@@ -123,13 +127,19 @@ internal sealed class ChannelStatistics : nn.Module
 
     public Tensor ValueDeviation => _valueDeviation;
 
-    public void Set((Moments Keys, Moments Values) moments)
+    public void Set(IReadOnlyList<(Moments Keys, Moments Values)> levels)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        _keyMean.copy_(moments.Keys.Mean());
-        _keyDeviation.copy_(moments.Keys.Deviation());
-        _valueMean.copy_(moments.Values.Mean());
-        _valueDeviation.copy_(moments.Values.Deviation());
+        Set(_keyMean, levels.Select(level => level.Keys.Mean()));
+        Set(_keyDeviation, levels.Select(level => level.Keys.Deviation()));
+        Set(_valueMean, levels.Select(level => level.Values.Mean()));
+        Set(_valueDeviation, levels.Select(level => level.Values.Deviation()));
+    }
+
+    private static void Set(Tensor buffer, IEnumerable<Tensor> levels)
+    {
+        var values = stack(levels); // (levels, d)
+        buffer.copy_(buffer.dim() == 1 ? values.squeeze(0) : values);
     }
 }

@@ -50,11 +50,19 @@ public enum KeyValueNormalisation
     /// left gets the scale of the music's own keys and values.
     /// </summary>
     Standardise,
+
+    /// <summary>
+    /// The same with a mean and a deviation for every noise level: what tells two pictures apart is several times smaller at noisy levels,
+    /// where it decides most, than at clean ones.
+    /// </summary>
+    StandardiseByLevel,
 }
 
 /// <summary>synapse/config.json.</summary>
 public sealed record SynapseConfig
 {
+    private const int MostNoiseLevels = 1000;
+
     /// <summary>How the picture meets the music.</summary>
     public SynapseMode Mode { get; init; } = SynapseMode.Pool;
 
@@ -70,6 +78,12 @@ public sealed record SynapseConfig
     /// <summary>What is done to K^I and V^I first. Not for mode Code.</summary>
     public KeyValueNormalisation KeyValueNormalisation { get; init; } = KeyValueNormalisation.None;
 
+    /// <summary>
+    /// For <see cref="KeyValueNormalisation.StandardiseByLevel"/>: the timesteps of the picture's inversion that have statistics, rising; the
+    /// nearest one serves a timestep between them, the lower on a tie. Training fills it in.
+    /// </summary>
+    public IReadOnlyList<long> NoiseLevels { get; init; } = [];
+
     /// <summary>Checks what a file may have stated wrongly.</summary>
     /// <exception cref="MelFusionException">In one sentence: the setting that cannot be, and what can.</exception>
     public void Validate()
@@ -83,6 +97,13 @@ public sealed record SynapseConfig
         if (Mode == SynapseMode.Code && KeyValueNormalisation != KeyValueNormalisation.None)
         {
             throw new MelFusionException("The synapse's config.json cannot be used: key_value_normalisation must be none where mode is code, which mixes no keys and values.");
+        }
+
+        bool byLevel = KeyValueNormalisation == KeyValueNormalisation.StandardiseByLevel;
+        if (byLevel != NoiseLevels.Count > 0 || NoiseLevels.Count > MostNoiseLevels || NoiseLevels.Zip(NoiseLevels.Skip(1)).Any(pair => pair.First >= pair.Second))
+        {
+            throw new MelFusionException(
+                $"The synapse's config.json cannot be used: noise_levels must be 1 to {MostNoiseLevels} rising timesteps where key_value_normalisation is standardise_by_level, and empty elsewhere.");
         }
     }
 }

@@ -8,7 +8,8 @@ namespace MelFusion.Synapse;
 
 /// <summary>What one call of the music's UNet brings together.</summary>
 internal sealed record Meeting(
-    IReadOnlyList<AttentionLayer> Layers, CapturedKeyValues Picture, Tensor Logits, Tensor Influence, bool EverySample, Tensor? TextMask, IReadOnlyList<KeyValueScale>? Normalisation);
+    IReadOnlyList<AttentionLayer> Layers, CapturedKeyValues Picture, Tensor Logits, Tensor Influence, bool EverySample, Tensor? TextMask,
+    IReadOnlyList<KeyValueScale>? Normalisation, Tensor? Level);
 
 /// <summary>
 /// Stands in the music's cross-attention while a picture is there. A mode overrides what it changes; layers without an alpha are left alone.
@@ -51,7 +52,7 @@ internal abstract class SynapseTap : IKeyValueTap
     protected Tensor Alpha(int index) => Strength[index] * Meeting.Influence;
 
     /// <summary>K^I and V^I of a layer, scaled as the config says; (B, n, d) or (1, n, d).</summary>
-    protected KeysAndValues OfPicture(int index, KeysAndValues raw) => Meeting.Normalisation?[index].Apply(raw) ?? raw;
+    protected KeysAndValues OfPicture(int index, KeysAndValues raw) => Meeting.Normalisation?[index].Apply(raw, Meeting.Level) ?? raw;
 }
 
 /// <summary>

@@ -33,7 +33,7 @@ public sealed class TokenPooling : IDisposable
     public CapturedKeyValues Pool(CapturedKeyValues picture)
     {
         using var scope = NewDisposeScope();
-        return new(picture.KeyValues.ToDictionary(layer => layer.Key, layer => layer.Value.Select(Pool)), pooled: true);
+        return new(picture.KeyValues.ToDictionary(layer => layer.Key, layer => layer.Value.Select(Pool)), pooled: true, timestep: picture.Timestep?.alias());
     }
 
     /// <summary>The averages of adaptive pooling as a matrix, (to, from).</summary>

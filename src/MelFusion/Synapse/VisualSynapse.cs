@@ -39,9 +39,9 @@ public sealed class VisualSynapse : nn.Module
         Config = config;
         Layers = LayersOf(config, music);
         _logits = new(config, music, place);
-        _normalisation = config.KeyValueNormalisation == KeyValueNormalisation.Standardise
-            ? new([.. Layers.Select(layer => new KeyValueScale(layer.Width, place))])
-            : null;
+        _normalisation = config.KeyValueNormalisation == KeyValueNormalisation.None
+            ? null
+            : new([.. Layers.Select(layer => new KeyValueScale(layer.Width, config.NoiseLevels.Count, place))]);
         RegisterComponents();
     }
 
@@ -79,16 +79,21 @@ public sealed class VisualSynapse : nn.Module
     public IKeyValueTap? Tap(CapturedKeyValues? picture, Tensor influence, Tensor? textMask) =>
         picture is null ? null : NewTap(picture, influence, textMask, everySample: false);
 
-    /// <summary>Sets what <see cref="KeyValueNormalisation.Standardise"/> needs, from training data.</summary>
-    /// <param name="picture">Statistics of K^I and V^I as they are mixed (in mode Pool: pooled).</param>
+    /// <summary>Sets what <see cref="KeyValueNormalisation.Standardise"/> and <see cref="KeyValueNormalisation.StandardiseByLevel"/> need, from training data.</summary>
+    /// <param name="pictures">Statistics of K^I and V^I as they are mixed (in mode Pool: pooled): those of every one of the config's noise levels, or the only ones.</param>
     /// <param name="music">Statistics of K^M and V^M over valid text tokens.</param>
     /// <exception cref="InvalidOperationException">The config does not standardise.</exception>
-    public void SetStatistics(KeyValueStatistics picture, KeyValueStatistics music)
+    public void SetStatistics(IReadOnlyList<KeyValueStatistics> pictures, KeyValueStatistics music)
     {
         var scales = _normalisation ?? throw new InvalidOperationException("The synapse's config says key_value_normalisation: none.");
+        if (pictures.Count != Math.Max(1, Config.NoiseLevels.Count))
+        {
+            throw new ArgumentException($"{pictures.Count} statistics of pictures are given for {Config.NoiseLevels.Count} noise levels.", nameof(pictures));
+        }
+
         foreach (var (layer, scale) in Layers.Zip(scales))
         {
-            scale.Set(picture, music, layer.Name);
+            scale.Set(pictures, music, layer.Name);
         }
     }
 
@@ -116,10 +121,24 @@ public sealed class VisualSynapse : nn.Module
         _ => [.. music.EncoderLayers, .. music.DecoderLayers],
     };
 
+    /// <summary>The row of the statistics for every sample, (B) or (1): the nearest noise level, the lower on a tie; null: one for all.</summary>
+    private Tensor? LevelOf(CapturedKeyValues picture)
+    {
+        if (Config.NoiseLevels.Count == 0)
+        {
+            return null;
+        }
+
+        var timestep = picture.Timestep ?? throw new InvalidOperationException("The picture's keys and values do not say their noise level, which the synapse's statistics go by.");
+        using var scope = NewDisposeScope();
+        var distance = (timestep.reshape(-1, 1) - tensor(Config.NoiseLevels.ToArray(), device: timestep.device)).abs(); // (B, levels)
+        return distance.argmin(1).MoveToOuterDisposeScope();
+    }
+
     private SynapseTap NewTap(CapturedKeyValues picture, Tensor influence, Tensor? textMask, bool everySample)
     {
         var meeting = new Meeting(
-            Layers, picture, _logits.PerLayer(), influence.view(-1, 1, 1), everySample, textMask, _normalisation?.ToList());
+            Layers, picture, _logits.PerLayer(), influence.view(-1, 1, 1), everySample, textMask, _normalisation?.ToList(), LevelOf(picture));
         return Config.Mode switch
         {
             SynapseMode.Pool => new PoolTap(meeting),

@@ -516,6 +516,7 @@ public sealed class ConditionalUNet : nn.Module
         Tensor sample, Tensor timestep, Tensor text, Tensor? textMask, IKeyValueTap? tap, TextKeyValues? projected, AttentionLayer? last)
     {
         using var scope = NewDisposeScope();
+        tap?.Begin(timestep);
         var time = _timeEmbedding.Forward(timestep, sample.dtype); // (B, e)
         Observer?.Invoke("time_embedding", time);
         var given = new Conditioning(Fresh.Silu(time), text.to(sample.dtype), Bias(textMask, sample.dtype), tap, projected);

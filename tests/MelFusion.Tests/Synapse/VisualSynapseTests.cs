@@ -157,12 +157,12 @@ public class VisualSynapseTests
         using KeyValueStatistics ofPictures = new(), ofMusic = new();
         ofPictures.Add(picture.KeyValues);
         ofMusic.Add(text.KeyValues, reference.Mask);
-        reference.Synapse.SetStatistics(ofPictures, ofMusic);
+        reference.Synapse.SetStatistics([ofPictures], ofMusic);
 
-        var scale = new KeyValueScale(reference.Synapse.Layers[0].Width, Placement.Cpu);
+        var scale = new KeyValueScale(reference.Synapse.Layers[0].Width, 0, Placement.Cpu);
         string layer = reference.Synapse.Layers[0].Name;
-        scale.Set(ofPictures, ofMusic, layer);
-        var (keys, _) = scale.Apply(picture.KeyValues[layer]);
+        scale.Set([ofPictures], ofMusic, layer);
+        var (keys, _) = scale.Apply(picture.KeyValues[layer], null);
         var valid = text.KeyValues[layer].Keys.reshape(-1, keys.shape[2])[reference.Mask.reshape(-1)];
 
         keys.mean([0, 1]).ShouldMatch(valid.mean([0L]), 1e-4);
@@ -170,6 +170,43 @@ public class VisualSynapseTests
         reference.Predict(reference.Synapse.Tap(picture, 1, reference.Mask)).isfinite().all().item<bool>().ShouldBeTrue();
         reference.Synapse.state_dict().Keys.ShouldContain("normalisation.0.image.key_mean");
     }
+
+    [Theory]
+    [InlineData(20, false)]
+    [InlineData(300, false)]
+    [InlineData(500, false)]
+    [InlineData(501, true)]
+    [InlineData(950, true)]
+    public void Keys_and_values_are_standardised_by_the_nearest_noise_level_the_lower_on_a_tie(long timestep, bool noisy)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var byLevel = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByLevel, NoiseLevels = [100, 900] }, load: false);
+        using var forAll = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.Standardise }, load: false);
+        using var recorded = byLevel.Picture();
+        recorded.Timestep!.ShouldMatch(byLevel.Io["timestep"], 0);
+        using var picture = new CapturedKeyValues(recorded.KeyValues, timestep: tensor(new[] { timestep }));
+        using var text = byLevel.Music.ProjectText(byLevel.Io["music.text"]);
+        using KeyValueStatistics low = new(), high = new(), ofMusic = new();
+        low.Add(picture.KeyValues);
+        high.Add(picture.KeyValues.ToDictionary(layer => layer.Key, layer => layer.Value.Select(x => 3 * x + 1)));
+        ofMusic.Add(text.KeyValues, byLevel.Mask);
+        byLevel.Synapse.SetStatistics([low, high], ofMusic);
+        forAll.Synapse.SetStatistics([noisy ? high : low], ofMusic);
+
+        byLevel.Predict(byLevel.Synapse.Tap(picture, 1, byLevel.Mask)).ShouldMatch(forAll.Predict(forAll.Synapse.Tap(picture, 1, forAll.Mask)), 1e-6);
+
+        byLevel.Synapse.state_dict()["normalisation.0.image.key_mean"].shape.ShouldBe([2, byLevel.Synapse.Layers[0].Width]);
+        Should.Throw<ArgumentException>(() => byLevel.Synapse.SetStatistics([low], ofMusic));
+    }
+
+    [Theory]
+    [InlineData(KeyValueNormalisation.StandardiseByLevel)]
+    [InlineData(KeyValueNormalisation.StandardiseByLevel, 500, 500)]
+    [InlineData(KeyValueNormalisation.Standardise, 1, 500)]
+    public void Noise_levels_that_cannot_be_are_refused(KeyValueNormalisation normalisation, params int[] levels) =>
+        Should.Throw<MelFusionException>(() => new SynapseConfig { KeyValueNormalisation = normalisation, NoiseLevels = [.. levels.Select(level => (long)level)] }.Validate())
+            .Message.ShouldContain("noise_levels");
 
     [Fact]
     public void Alphas_start_where_the_config_says()

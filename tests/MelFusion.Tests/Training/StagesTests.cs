@@ -31,7 +31,7 @@ public sealed class StagesTests : IDisposable
 
         ConfigFile.Read<AutoencoderKlConfig>(In("model/vae/config.json")).ScalingFactor.ShouldNotBe(0.18215);
         ConfigFile.Read<NoiseScheduleConfig>(In("model/scheduler/scheduler_config.json")).PredictionType.ShouldBe(PredictionType.VPrediction);
-        ConfigFile.Read<SynapseConfig>(In("model/synapse/config.json")).KeyValueNormalisation.ShouldBe(KeyValueNormalisation.Standardise);
+        ConfigFile.Read<SynapseConfig>(In("model/synapse/config.json")).KeyValueNormalisation.ShouldBe(KeyValueNormalisation.StandardiseByLevel);
         using (var written = Safetensors.Open(In("model/synapse/model.safetensors")))
         {
             written.Contains("alpha_logit.decoder").ShouldBeTrue();
@@ -126,7 +126,7 @@ public sealed class StagesTests : IDisposable
         MusicLdm = new()
         {
             Network = UNetConfig.Tiny with { CrossAttentionDim = 16 }, InversionSteps = 5, Samples = 1, ValidationTimesteps = [300, 700],
-            Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.Standardise },
+            Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByLevel },
         },
     };
 
