@@ -163,7 +163,8 @@ public sealed record TrainingConfig
     private void Validate(string path)
     {
         string? wrong =
-            Steps < 1 ? $"steps is {Steps} and must be at least 1"
+            Optimiser.DecaySteps < Steps ? $"optimiser.decay_steps is {Optimiser.DecaySteps} and must be at least the run's steps, {Steps}"
+            : Steps < 1 ? $"steps is {Steps} and must be at least 1"
             : PartsFrom is not null && Stage != TrainingStage.MusicLdm ? "parts_from is for the stage music-ldm only, as no other stage is the last"
             : Batch < 1 || Parts < 1 || Batch % Parts != 0 ? $"batch {Batch} must be a multiple of parts {Parts}"
             : Workers is < 1 or > 256 ? $"workers is {Workers} and must be 1 to 256"
@@ -215,6 +216,9 @@ public sealed record OptimiserConfig
 
     /// <summary>Steps of linear rise.</summary>
     public long WarmupSteps { get; init; } = 50;
+
+    /// <summary>The step at which the rate has fallen; null: the run's last. A run that ends earlier keeps the curve of the longer one.</summary>
+    public long? DecaySteps { get; init; }
 
     /// <summary>How the rate falls afterwards.</summary>
     public LearningRateDecay Decay { get; init; } = LearningRateDecay.Cosine;

@@ -183,7 +183,7 @@ internal sealed class Trainer : IDisposable
     private double Update(Tensor?[] gradients, double norm)
     {
         var settings = _config.Optimiser;
-        double factor = LearningRate.Factor(_step, _config.Steps, settings.WarmupSteps, settings.Decay, settings.FinalFraction);
+        double factor = LearningRate.Factor(_step, settings.DecaySteps ?? _config.Steps, settings.WarmupSteps, settings.Decay, settings.FinalFraction);
         double shrink = settings.ClipNorm > 0 ? Math.Min(1, settings.ClipNorm / (norm + 1e-6)) : 1;
         double decay = WeightAverage.WarmDecay(_config.AverageDecay, _step);
         _pool.Share(gradients.Length, i =>

@@ -25,6 +25,15 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Fact]
+    public void A_run_that_ends_early_under_a_longer_ones_curve_goes_on_to_the_same_weights()
+    {
+        var whole = Train(Config("whole"));
+        var early = Config("early") with { Steps = 6, Optimiser = new() { WarmupSteps = 2, DecaySteps = 12 } };
+        Train(early).ShouldNotBe(whole);
+        Train(early with { Steps = 12 }).ShouldBe(whole);
+    }
+
+    [Fact]
     public void Cancelling_leaves_within_one_step_and_keeps_what_was_learned()
     {
         Should.Throw<OperationCanceledException>(() => Train(Config("run"), cancelAt: 4));
