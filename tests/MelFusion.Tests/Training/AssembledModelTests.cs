@@ -73,7 +73,7 @@ public sealed class AssembledModelTests : IDisposable
         taken.ImageLdm.Network.ShouldBeEquivalentTo(folder.Config<UNetConfig>("image_unet"));
         (taken.MelVae.Mel, taken.MelVae.MelFrames).ShouldBe((folder.Config<MelConfig>("mel"), Frames));
         overridden.MusicLdm.Schedule.ShouldBe(taken.MusicLdm.Schedule with { PredictionType = MelFusion.Noise.PredictionType.Epsilon });
-        overridden.MusicLdm.Synapse.ShouldBe(taken.MusicLdm.Synapse with { Where = SynapsePlace.Both });
+        overridden.MusicLdm.Synapse.ShouldBeEquivalentTo(taken.MusicLdm.Synapse with { Where = SynapsePlace.Both });
         Should.Throw<MelFusionException>(() => TrainingConfig.Read(Write("lost.json", new() { ["stage"] = "music-ldm", ["output"] = "x", ["start_from"] = _temporary.File("nowhere") })))
             .Message.ShouldContain("no such folder to start from");
     }
