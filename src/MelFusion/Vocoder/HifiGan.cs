@@ -241,7 +241,7 @@ public sealed class HifiGan : nn.Module, IVocoder, IPublishedLayouts
     {
         using var scope = NewDisposeScope();
         int kernels = Config.ResblockKernelSizes.Count;
-        var x = _upsampler[stage].ForwardInOrder(Bend(before, Config.LeakyReluSlope));
+        var x = _upsampler[stage].call(Bend(before, Config.LeakyReluSlope));
         before.Dispose();
         Tensor? sum = null;
         for (int i = 0; i < kernels; i++)

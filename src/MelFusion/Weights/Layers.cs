@@ -63,7 +63,11 @@ public sealed class Conv1d : nn.Module<Tensor, Tensor>
 {
     [ComponentName(Name = "weight")] private readonly Parameter _weight; // (out, in / groups, kernel)
     [ComponentName(Name = "bias")] private readonly Parameter? _bias;
+    // From here on oneDNN's kernel for channels that come last takes up to twice as long where taps lie apart: such a layer is not packed.
+    private const long ManyChannels = 256, ManyTaps = 9;
+
     private readonly long _stride, _padding, _dilation, _groups;
+    private bool _turns; // whether an input in the order B, T, C is turned first
     private PackedKernel? _packed; // the layer then only predicts, and gives (B, C, T) in the order B, T, C
 
     /// <summary>A layer of uninitialised weights.</summary>
@@ -82,10 +86,17 @@ public sealed class Conv1d : nn.Module<Tensor, Tensor>
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor x) => MetaConvolution.Of(x, _weight, [_stride], [_padding], [_dilation]) ??
-        (_packed is null ? F.conv1d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding, _dilation, _groups) : Packed(x));
+        (_packed is null ? Plain(x) : Packed(x));
 
     /// <summary>Lets the kernel be put into the processor's own layout when the first input comes: which one is best depends on its shape.</summary>
-    internal void Pack() => _packed ??= new(_weight, _bias, new([1, _stride], [0, _padding], [1, _dilation], _groups));
+    internal void Pack()
+    {
+        _turns = _dilation > 1 && _weight.shape[1] >= ManyChannels && _weight.shape[2] >= ManyTaps;
+        _packed ??= _turns ? null : new(_weight, _bias, new([1, _stride], [0, _padding], [1, _dilation], _groups));
+    }
+
+    private Tensor Plain(Tensor x) =>
+        F.conv1d(_turns ? x.contiguous() : x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding, _dilation, _groups);
 
     // As a plane of height 1: (B, C, 1, T).
     private Tensor Packed(Tensor x)
@@ -111,7 +122,9 @@ public sealed class ConvTranspose1d : nn.Module<Tensor, Tensor>
 {
     [ComponentName(Name = "weight")] private readonly Parameter _weight; // (in, out, kernel)
     [ComponentName(Name = "bias")] private readonly Parameter? _bias;
-    private readonly long _stride, _padding;
+    private readonly long _outChannels, _width, _stride, _padding;
+    private PackedKernel? _packed; // the layer then only predicts, and gives (B, C, T) in the order B, T, C
+    private Tensor? _repeatedBias; // (stride out)
 
     /// <summary>A layer of uninitialised weights.</summary>
     public ConvTranspose1d(
@@ -120,7 +133,7 @@ public sealed class ConvTranspose1d : nn.Module<Tensor, Tensor>
     {
         _weight = LayerParameter.Empty([inChannels, outChannels, kernel], place);
         _bias = bias ? LayerParameter.Empty([outChannels], place) : null;
-        (_stride, _padding) = (stride, padding);
+        (_outChannels, _width, _stride, _padding) = (outChannels, kernel, stride, padding);
         RegisterComponents();
     }
 
@@ -129,15 +142,45 @@ public sealed class ConvTranspose1d : nn.Module<Tensor, Tensor>
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor x) => MetaConvolution.Transposed(x, _weight, _stride, _padding) ??
-        F.conv_transpose1d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding);
+        (_packed is null ? F.conv_transpose1d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding) : Packed(x));
 
-    /// <summary>The same, in the order of memory that x has: libtorch gives B, C, T even where x comes as B, T, C from a packed convolution.</summary>
-    public Tensor ForwardInOrder(Tensor x)
+    /// <summary>Lets the kernel be put into the processor's own layout when the first input comes: which one is best depends on its shape.</summary>
+    internal void Pack()
+    {
+        if (_packed is null)
+        {
+            using var scope = NewDisposeScope();
+            _repeatedBias = _bias?.detach().repeat([_stride]).DetachFromDisposeScope();
+            _packed = new(_weight, _repeatedBias, new([1, 1], [0, Taps - 1], [1, 1], 1), Phases);
+        }
+    }
+
+    // Every stride-th sample is a convolution of its own with every stride-th weight: all of these are one convolution with stride times as
+    // many channels, which lie as the samples of one.
+    private Tensor Packed(Tensor x)
     {
         using var scope = NewDisposeScope();
-        bool channelsLast = x.device_type != DeviceType.META && x.shape[1] > 1 && x.stride(1) == 1;
-        var y = call(x);
-        return (channelsLast ? y.transpose(1, 2).contiguous().transpose(1, 2) : y).MoveToOuterDisposeScope();
+        var (batch, length) = (x.shape[0], ((x.shape[2] - 1) * _stride) - (2 * _padding) + _width);
+        var phases = _packed!.Convolve(x.unsqueeze(2)).squeeze(2).transpose(1, 2); // (B, T + taps - 1, stride C')
+        return phases.reshape(batch, -1, _outChannels).narrow(1, _padding, length).transpose(1, 2).MoveToOuterDisposeScope();
+    }
+
+    // (in, out, width) to (stride out, in, 1, taps), the last tap first.
+    private Tensor Phases(Tensor kernel) => F.pad(kernel, [0, (Taps * _stride) - _width])
+        .reshape(kernel.shape[0], kernel.shape[1], Taps, _stride).flip(2).permute(3, 1, 0, 2).reshape(_stride * kernel.shape[1], kernel.shape[0], 1, Taps).contiguous();
+
+    private long Taps => (_width + _stride - 1) / _stride;
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _packed?.Dispose();
+            _repeatedBias?.Dispose();
+        }
+
+        base.Dispose(disposing);
     }
 }
 
@@ -191,7 +234,11 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
 }
 
 /// <summary>A kernel in the layout of oneDNN that suits inputs of one shape, made when the first one comes; the parameter's own memory is then given up.</summary>
-internal sealed class PackedKernel(Parameter weight, Tensor? bias, ConvolutionPlan plan) : IDisposable
+/// <param name="weight">The kernel as it was loaded.</param>
+/// <param name="bias">(out).</param>
+/// <param name="plan">How it is moved.</param>
+/// <param name="asPlane">From the weight to a kernel (out, in, height, width); null: it is one, or one of height 1.</param>
+internal sealed class PackedKernel(Parameter weight, Tensor? bias, ConvolutionPlan plan, Func<Tensor, Tensor>? asPlane = null) : IDisposable
 {
     private Tensor? _packed;
     private long[] _packedFor = [];
@@ -214,7 +261,7 @@ internal sealed class PackedKernel(Parameter weight, Tensor? bias, ConvolutionPl
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var packed = LibTorchC.PackConvolution(_packed?.to_dense() ?? Plane(weight.detach()), plan, shape).DetachFromDisposeScope();
+        var packed = LibTorchC.PackConvolution(_packed?.to_dense() ?? (asPlane ?? Plane)(weight.detach()), plan, shape).DetachFromDisposeScope();
         if (_packed is null)
         {
             weight.GiveUpMemory();

@@ -14,7 +14,7 @@ public interface IPublishedLayouts
 public static class ModuleWeights
 {
     /// <summary>
-    /// Makes a network faster where only predictions are wanted: linear layers and convolutions (not transposed ones) bring their weights into the layout
+    /// Makes a network faster where only predictions are wanted: linear layers and convolutions bring their weights into the layout
     /// that the processor multiplies fastest, and give up the memory of the other one. No gradient reaches such a layer, and its weights can be
     /// neither read nor changed any more. One thread at a time may use the network. Nothing happens on a device or processor without such layouts.
     /// </summary>
@@ -29,6 +29,9 @@ public static class ModuleWeights
                     linear.Pack();
                     break;
                 case Conv1d convolution when convolution.Weight.device_type == DeviceType.CPU:
+                    convolution.Pack();
+                    break;
+                case ConvTranspose1d convolution when convolution.Weight.device_type == DeviceType.CPU:
                     convolution.Pack();
                     break;
                 case Conv2d convolution when convolution.Weight.device_type == DeviceType.CPU:

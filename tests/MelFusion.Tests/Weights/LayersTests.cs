@@ -90,11 +90,11 @@ public class LayersTests
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        foreach (var (kernel, stride, dilation) in new[] { (3, 1, 1), (7, 2, 1), (11, 1, 5), (1, 1, 1) })
+        foreach (var (channels, kernel, stride, dilation) in new[] { (32, 3, 1, 1), (32, 7, 2, 1), (32, 11, 1, 5), (32, 1, 1, 1), (256, 11, 1, 3) })
         {
-            Conv1d Layer() => Filled(new Conv1d(32, 48, kernel, Placement.Cpu, stride, kernel / 2 * dilation, dilation));
+            Conv1d Layer() => Filled(new Conv1d(channels, 48, kernel, Placement.Cpu, stride, kernel / 2 * dilation, dilation));
             var (plain, packed) = (Layer(), Layer().PackForInference());
-            var inputs = new[] { 40, 25, 40 }.Select(length => torch.randn([2, 32, length], generator: new Generator(3))).ToList();
+            var inputs = new[] { 40, 25, 40 }.Select(length => torch.randn([2, channels, length], generator: new Generator(3))).ToList();
             var results = inputs.Select(packed.forward).ToList();
 
             foreach (var (x, y) in inputs.Zip(results))
@@ -104,6 +104,28 @@ public class LayersTests
 
             results[2].Equals(results[0]).ShouldBeTrue();
         }
+    }
+
+    [Theory]
+    [InlineData(16, 5)]
+    [InlineData(16, 4)]
+    [InlineData(4, 2)]
+    [InlineData(3, 3)]
+    public void A_packed_transposed_convolution_gives_what_it_gave_before_whatever_lengths_came_first(int kernel, int stride)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        ConvTranspose1d Layer() => Filled(new ConvTranspose1d(32, 24, kernel, Placement.Cpu, stride, (kernel - stride) / 2));
+        var (plain, packed) = (Layer(), Layer().PackForInference());
+        var inputs = new[] { 40, 25, 40 }.Select(length => torch.randn([2, 32, length], generator: new Generator(3))).ToList();
+        var results = inputs.Select(packed.forward).ToList();
+
+        foreach (var (x, y) in inputs.Zip(results))
+        {
+            y.ShouldMatch(plain.forward(x), 1e-5);
+        }
+
+        results[2].Equals(results[0]).ShouldBeTrue();
     }
 
     [Fact]
