@@ -365,7 +365,9 @@ internal static class LayerParameter
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
+        long bytes = parameter.numel() * parameter.element_size();
         parameter.set_(torch.empty([0], parameter.dtype, parameter.device));
+        NativeHeap.Freed(bytes);
     }
 
     /// <summary>Whether the memory of a (B, C, H, W) is in the order B, H, W, C and not that of its axes.</summary>
