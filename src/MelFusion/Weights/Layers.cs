@@ -15,7 +15,8 @@ public sealed class Linear : nn.Module<Tensor, Tensor>
 {
     [ComponentName(Name = "weight")] private readonly Parameter _weight; // (out, in)
     [ComponentName(Name = "bias")] private readonly Parameter? _bias;
-    private Tensor? _packed; // the weight in the layout of oneDNN; the layer then only predicts
+    private bool _packs; // the layer then only predicts
+    private Tensor? _packed; // the weight in the layout of oneDNN
 
     /// <summary>A layer of uninitialised weights.</summary>
     public Linear(long inFeatures, long outFeatures, Placement place, bool bias = true) : base(nameof(Linear))
@@ -32,18 +33,27 @@ public sealed class Linear : nn.Module<Tensor, Tensor>
     public Parameter? Bias => _bias;
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor x) => _packed is not null
-        ? LibTorchC.Linear(x.InPrecisionOf(_packed), _packed, _bias)
-        : F.linear(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x));
-
-    /// <summary>Puts the weight into the processor's own layout, and gives up the memory it had.</summary>
-    internal void Pack()
+    public override Tensor forward(Tensor x)
     {
-        if (_packed is null)
+        if (!_packs)
         {
-            _packed = LibTorchC.PackLinear(_weight.detach()).DetachFromDisposeScope();
-            _weight.GiveUpMemory();
+            return F.linear(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x));
         }
+
+        var packed = _packed ??= Packed();
+        return LibTorchC.Linear(x.InPrecisionOf(packed), packed, _bias);
+    }
+
+    /// <summary>Lets the weight be put into the processor's own layout when the first input comes; the memory it had is then given up.</summary>
+    internal void Pack() => _packs = true;
+
+    private Tensor Packed()
+    {
+        using var noGrad = no_grad();
+        using var weight = _weight.detach();
+        var packed = LibTorchC.PackLinear(weight).DetachFromDisposeScope();
+        _weight.GiveUpMemory();
+        return packed;
     }
 
     /// <inheritdoc/>

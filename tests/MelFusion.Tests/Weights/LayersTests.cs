@@ -134,6 +134,7 @@ public class LayersTests
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var (linear, convolution) = (Filled(new Linear(8, 4, Placement.Cpu)).PackForInference(), Filled(new Conv2d(8, 4, 3, Placement.Cpu)).PackForInference());
+        linear.forward(torch.randn(1, 8));
         convolution.forward(torch.randn(1, 8, 5, 5));
 
         if (LibTorchC.HasPackedWeights)
