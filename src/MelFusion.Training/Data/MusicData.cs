@@ -5,6 +5,7 @@ using MelFusion.Training.Stages;
 using MelFusion.Vae;
 using MelFusion.Wave;
 using TorchSharp;
+using static TorchSharp.torch;
 
 namespace MelFusion.Training.Data;
 
@@ -20,7 +21,8 @@ internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Late
     /// <param name="settings">The stage's settings.</param>
     /// <param name="vae">The mel autoencoder.</param>
     /// <param name="picture">The picture's network.</param>
-    public static MusicData Load(string split, StageContext context, MusicLdmConfig settings, AutoencoderKl vae, PictureNetwork picture)
+    /// <param name="views">Views of every picture; the first is what sampling sees.</param>
+    public static MusicData Load(string split, StageContext context, MusicLdmConfig settings, AutoencoderKl vae, PictureNetwork picture, int views = 1)
     {
         string model = context.Config.Model;
         var mel = ModelParts.ReadConfig<MelConfig>(model, "mel");
@@ -36,7 +38,7 @@ internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Late
             $"{ModelParts.Describe(model, "vae")} {MelSet.Describe(mel)} {context.Config.Precision} {mels.Frames}\n{string.Join('\n', rows.Select(row => row.Id))}",
             vae, () => { }, mels.Count, i => ((mels.Get(i, 0, mels.Frames) - mel.Mean) / mel.Deviation).unsqueeze(0),
             context.Config.Dtype, context.Pool, (done, all) => context.Report($"encoding the music ({split})", done, all), context.Cancel);
-        return new(rows, latents, LoadTrajectories(split, context, settings, rows, picture));
+        return new(rows, latents, LoadTrajectories(split, context, settings, rows, picture, views));
     }
 
     /// <inheritdoc/>
@@ -46,7 +48,8 @@ internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Late
         Trajectories.Dispose();
     }
 
-    private static TrajectorySet LoadTrajectories(string split, StageContext context, MusicLdmConfig settings, IReadOnlyList<TrainingRow> rows, PictureNetwork picture)
+    private static TrajectorySet LoadTrajectories(
+        string split, StageContext context, MusicLdmConfig settings, IReadOnlyList<TrainingRow> rows, PictureNetwork picture, int views)
     {
         string model = context.Config.Model, data = context.Config.Data;
         List<string> names = [.. rows.SelectMany(row => row.Images).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)];
@@ -54,11 +57,13 @@ internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Late
         var size = new PictureSize(defaults.PictureWidth, defaults.PictureHeight);
         string shown = size.Width == size.Height ? $"{size.Width}" : $"{size}";
         using var vae = context.Autoencoder("image_vae");
-        string from = $"{ModelParts.Describe(model, "image_vae")} {ModelParts.Describe(model, "image_unet")} {shown} {context.Config.Precision}";
+        string from = $"{ModelParts.Describe(model, "image_vae")} {ModelParts.Describe(model, "image_unet")} {shown} {context.Config.Precision} {views} views";
         return TrajectorySet.Load(
-            Path.Combine(context.Cache, $"trajectories-{split}.safetensors"), from, names, picture, name => Encode(vae, Path.Combine(data, split, name), size),
+            Path.Combine(context.Cache, $"trajectories-{split}{(views > 1 ? $"-{views}-views" : string.Empty)}.safetensors"), from, names, picture,
+            i => Encode(vae, PictureSet.Decode(Path.Combine(data, split, names[i])), Enumerable.Range(0, views).Select(view => PictureView.Of(i, view)), size),
             settings.InversionSteps, settings.KeyValueSource, context.Pool, (done, all) => context.Report($"inverting pictures ({split})", done, all), context.Cancel);
     }
 
-    private static torch.Tensor Encode(AutoencoderKl vae, string file, PictureSize size) => vae.Encode(PictureSet.Read(file, size)).Mean[0] * vae.Config.ScalingFactor;
+    private static Tensor Encode(AutoencoderKl vae, RgbPicture picture, IEnumerable<PictureView> views, PictureSize size) =>
+        vae.Encode(cat([.. views.Select(view => view.Of(picture, size))], 0)).Mean * vae.Config.ScalingFactor;
 }

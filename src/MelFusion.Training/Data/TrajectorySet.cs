@@ -11,7 +11,7 @@ namespace MelFusion.Training.Data;
 /// </summary>
 internal sealed class TrajectorySet : IDisposable
 {
-    private readonly Dictionary<string, Tensor> _latents; // per picture: (1 + steps, C, H, W), the clean one first
+    private readonly Dictionary<string, Tensor> _latents; // per picture: (1 + steps, views, C, H, W), the clean one first
     private readonly KeyValueSource _source;
     private readonly IReadOnlyList<long> _timesteps; // rising
 
@@ -23,14 +23,14 @@ internal sealed class TrajectorySet : IDisposable
     /// <param name="from">All that they depend on beside the pictures' names.</param>
     /// <param name="pictures">The pictures' names.</param>
     /// <param name="network">The picture's UNet.</param>
-    /// <param name="latent">The clean scaled latent of a picture, (C, H, W).</param>
+    /// <param name="latents">The clean scaled latents of a picture's views, (views, C, H, W), for its place in the list.</param>
     /// <param name="steps">Steps of the inversion.</param>
     /// <param name="source">Which of the latents is seen at a noise level.</param>
     /// <param name="pool">Threads to work on.</param>
     /// <param name="report">Told the pictures done and their number.</param>
     /// <param name="cancel">Looked at before every step.</param>
     public static TrajectorySet Load(
-        string path, string from, IReadOnlyList<string> pictures, PictureNetwork network, Func<string, Tensor> latent, int steps,
+        string path, string from, IReadOnlyList<string> pictures, PictureNetwork network, Func<int, Tensor> latents, int steps,
         KeyValueSource source, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
     {
         if (source == KeyValueSource.Replay)
@@ -38,19 +38,20 @@ internal sealed class TrajectorySet : IDisposable
             throw new MelFusionException("key_value_source replay is a way of sampling; training takes recorded or trajectory.");
         }
 
-        var tensors = TensorCache.Get(path, $"{from} {steps}\n{string.Join('\n', pictures)}", () => Compute(pictures, network, latent, steps, pool, report, cancel));
+        var tensors = TensorCache.Get(path, $"{from} {steps}\n{string.Join('\n', pictures)}", () => Compute(pictures.Count, network, latents, steps, pool, report, cancel));
         return new(pictures.Select((picture, i) => (picture, i)).ToDictionary(p => p.picture, p => tensors[Name(p.i)]), source, [.. network.Schedule.Timesteps(steps).Reverse()]);
     }
 
     /// <summary>The latent that the picture's UNet sees for the music's timestep, and the timestep it is given: the nearest, the lower on a tie.</summary>
     /// <param name="picture">The picture.</param>
     /// <param name="t">The music's timestep.</param>
+    /// <param name="view">Which of the picture's views.</param>
     /// <param name="otherSource">Whether the source that was not chosen is to be used, for a comparison.</param>
-    public (Tensor Latent, long Timestep) At(string picture, long t, bool otherSource = false)
+    public (Tensor Latent, long Timestep) At(string picture, long t, int view = 0, bool otherSource = false)
     {
         int index = NearestTimestep.IndexIn(_timesteps, t);
         int seen = _source == KeyValueSource.Recorded != otherSource ? index : index + 1;
-        return (_latents[picture][seen].to(ScalarType.Float32), _timesteps[index]);
+        return (_latents[picture].select(0, seen).select(0, view).to(ScalarType.Float32), _timesteps[index]);
     }
 
     /// <inheritdoc/>
@@ -65,18 +66,18 @@ internal sealed class TrajectorySet : IDisposable
     private static string Name(int index) => $"picture.{index:D6}";
 
     private static Dictionary<string, Tensor> Compute(
-        IReadOnlyList<string> pictures, PictureNetwork network, Func<string, Tensor> latent, int steps, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
+        int count, PictureNetwork network, Func<int, Tensor> latents, int steps, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
     {
-        var results = new Tensor[pictures.Count];
+        var results = new Tensor[count];
         int done = 0;
-        pool.ShareInChunks(pictures.Count, 2 * pool.Count, i =>
+        pool.ShareInChunks(count, 2 * pool.Count, i =>
         {
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
-            var clean = latent(pictures[i]).unsqueeze(0);
+            var clean = latents(i);
             using var trajectory = new DdimInverter(network.Schedule, (z, t) => network.Predict(z, t)).Invert(clean, steps, cancellation: cancel);
-            results[i] = cat([clean, .. trajectory.Latents], 0).to(ScalarType.Float16).DetachFromDisposeScope();
-            report?.Invoke(Interlocked.Increment(ref done), pictures.Count);
+            results[i] = stack([clean, .. trajectory.Latents], 0).to(ScalarType.Float16).DetachFromDisposeScope();
+            report?.Invoke(Interlocked.Increment(ref done), count);
         });
         return results.Select((tensor, i) => (tensor, i)).ToDictionary(r => Name(r.i), r => r.tensor);
     }

@@ -42,7 +42,7 @@ internal static class ConditionMeasurement
             return new MusicSample(
                 data.Latents.Mean(row), randn(data.Latents.Shape, generator: generator), t,
                 Caption(data, row, strangers[level], level, condition),
-                Picture(data, row, strangers[level], level, condition) is { } picture ? data.Trajectories.At(picture, t, otherSource) : null);
+                Picture(data, row, strangers[level], level, condition) is { } picture ? data.Trajectories.At(picture, t, otherSource: otherSource) : null);
         }).ToList();
         return model.Objective.PerSample(samples, model.Texts).mean().item<float>();
     }

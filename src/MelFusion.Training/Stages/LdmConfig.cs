@@ -71,6 +71,9 @@ public sealed record MusicLdmConfig : LdmConfig
     /// <remarks>The UNet knows no positions, so that a run on short samples meets several times as many texts and pictures in the same time; a run on whole clips can start from it.</remarks>
     public int? CropFrames { get; init; }
 
+    /// <summary>Views of every training picture, one drawn for a sample: as sampling sees it, that mirrored, then parts of it drawn by chance. Each is inverted once.</summary>
+    public int PictureViews { get; init; } = 1;
+
     /// <summary>Steps of the pictures' DDIM inversion.</summary>
     public int InversionSteps { get; init; } = 25;
 

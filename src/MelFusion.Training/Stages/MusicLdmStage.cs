@@ -80,9 +80,10 @@ internal sealed class MusicLdmStage : ITrainingStage
         string picture = _train.Rows[row].Images[choices.Next(_train.Rows[row].Images.Count)];
         long drawn = choices.NextInt64(_model.Schedule.Length), t = timestep ?? drawn;
         var clean = Crop(_train.Latents.Draw(row, generator), choices);
+        int view = choices.Next(_settings.PictureViews);
         return new(
             clean, randn(clean.shape, generator: generator), t,
-            dropText ? string.Empty : caption, dropPicture ? null : _train.Trajectories.At(picture, t));
+            dropText ? string.Empty : caption, dropPicture ? null : _train.Trajectories.At(picture, t, view));
     }
 
     private void RequireWholeCells()

@@ -13,17 +13,19 @@ namespace MelFusion.Training.Stages;
 /// <summary>All that the music's objective needs: the frozen parts of the model folder, what is trained, and the data of some splits.</summary>
 internal sealed class MusicModel : IDisposable
 {
+    private const string TrainingSplit = "train";
     private const int StatisticsSamples = 256, StatisticsSamplesOfLevel = 96;
 
     private readonly ConditionalUNet _imageNetwork;
     private readonly Tensor _nullText;
     private readonly Dictionary<string, MusicData> _data;
+    private readonly KeyValueSource _source;
 
     /// <summary>Loads the parts, encodes the splits' clips and texts and inverts their pictures where the caches have them not.</summary>
     public MusicModel(StageContext context, MusicLdmConfig settings, params string[] splits)
     {
         var config = context.Config;
-        (Schedule, Vae) = (new(settings.Schedule), context.Autoencoder("vae"));
+        (Schedule, Vae, _source) = (new(settings.Schedule), context.Autoencoder("vae"), settings.KeyValueSource);
         var imageConfig = ModelParts.ReadConfig<UNetConfig>(config.Model, "image_unet");
         VisualSynapse.RequireMatch(settings.Synapse, imageConfig, settings.Network);
         _imageNetwork = ModelParts.LoadFrozen(config.Model, "image_unet", new ConditionalUNet(imageConfig, new(CPU, config.Dtype)));
@@ -31,7 +33,7 @@ internal sealed class MusicModel : IDisposable
         var imageSchedule = new NoiseSchedule(ModelParts.ReadConfig<NoiseScheduleConfig>(config.Model, "image_scheduler", "scheduler_config.json"));
         using (var picture = new PictureNetwork(_imageNetwork, imageSchedule, _nullText, new(CPU, config.Dtype)))
         {
-            _data = splits.ToDictionary(split => split, split => MusicData.Load(split, context, settings, Vae, picture));
+            _data = splits.ToDictionary(split => split, split => MusicData.Load(split, context, settings, Vae, picture, split == TrainingSplit ? settings.PictureViews : 1));
         }
 
         Texts = TextEncoders.Encode(
@@ -66,12 +68,13 @@ internal sealed class MusicModel : IDisposable
     /// <summary>Another model's alphas, or statistics of the data where keys and values are standardised.</summary>
     /// <param name="startFrom">The other model; null: none.</param>
     /// <param name="draw">Sample i as training would draw it, at that timestep (null: at its own).</param>
-    /// <remarks>Where the other model standardises otherwise, its alphas are taken and the statistics are of the data.</remarks>
+    /// <remarks>Where the other model standardises otherwise, or takes its keys and values from other latents, its alphas are taken and the statistics are of the data.</remarks>
     public void PrepareSynapse(string? startFrom, Func<int, long?, MusicSample> draw)
     {
         var config = Synapse.Config;
         var other = startFrom is not null && ModelFolder.OpenParts(startFrom).TakesPictures ? ModelParts.ReadConfig<SynapseConfig>(startFrom, "synapse") : null;
-        if (other is not null && other.KeyValueNormalisation == config.KeyValueNormalisation && other.NoiseLevels.SequenceEqual(config.NoiseLevels))
+        if (other is not null && other.KeyValueNormalisation == config.KeyValueNormalisation && other.NoiseLevels.SequenceEqual(config.NoiseLevels)
+            && ModelParts.ReadDefaults(startFrom!).KeyValueSource is var source && (source == _source || source == KeyValueSource.Replay))
         {
             ModelFolder.OpenParts(startFrom!, "synapse").Load("synapse", Synapse);
             return;

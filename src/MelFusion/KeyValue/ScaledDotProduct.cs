@@ -59,13 +59,15 @@ public static class ScaledDotProduct
         using var scope = NewDisposeScope();
         using var scale = (1 / Math.Sqrt(q.shape[1])).ToScalar();
         var scaled = q.to(ScalarType.Float32).mul(scale);
-        var keys = LibTorchC.PackLinear(k.to(ScalarType.Float32).contiguous());
+        var plainKeys = k.to(ScalarType.Float32).contiguous();
+        var keys = PackedWeights.TryLinear(plainKeys);
         var values = v.contiguous();
         var pieces = new List<Tensor>();
         for (long first = 0; first < q.shape[0]; first += PieceOfQueries)
         {
             using var piece = NewDisposeScope();
-            var scores = LibTorchC.Linear(scaled.narrow(0, first, Math.Min(PieceOfQueries, q.shape[0] - first)), keys, null); // (piece, S)
+            var part = scaled.narrow(0, first, Math.Min(PieceOfQueries, q.shape[0] - first));
+            var scores = keys is null ? nn.functional.linear(part, plainKeys) : LibTorchC.Linear(part, keys, null); // (piece, S)
             pieces.Add(scores.softmax(-1).to(q.dtype).matmul(values).MoveToOuterDisposeScope());
         }
 

@@ -35,25 +35,29 @@ public sealed class Linear : nn.Module<Tensor, Tensor>
     /// <inheritdoc/>
     public override Tensor forward(Tensor x)
     {
-        if (!_packs)
+        if (_packs && _packed is null)
         {
-            return F.linear(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x));
+            PackNow();
         }
 
-        var packed = _packed ??= Packed();
-        return LibTorchC.Linear(x.InPrecisionOf(packed), packed, _bias);
+        return _packed is null
+            ? F.linear(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x))
+            : LibTorchC.Linear(x.InPrecisionOf(_packed), _packed, _bias);
     }
 
     /// <summary>Lets the weight be put into the processor's own layout when the first input comes; the memory it had is then given up.</summary>
     internal void Pack() => _packs = true;
 
-    private Tensor Packed()
+    private void PackNow()
     {
+        using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        using var weight = _weight.detach();
-        var packed = LibTorchC.PackLinear(weight).DetachFromDisposeScope();
-        _weight.GiveUpMemory();
-        return packed;
+        _packed = PackedWeights.TryLinear(_weight.detach())?.DetachFromDisposeScope();
+        _packs = _packed is not null;
+        if (_packs)
+        {
+            _weight.GiveUpMemory();
+        }
     }
 
     /// <inheritdoc/>
@@ -105,8 +109,8 @@ public sealed class Conv1d : nn.Module<Tensor, Tensor>
         _packed ??= _turns ? null : new(_weight, _bias, new([1, _stride], [0, _padding], [1, _dilation], _groups));
     }
 
-    private Tensor Plain(Tensor x) =>
-        F.conv1d(_turns ? x.contiguous() : x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _stride, _padding, _dilation, _groups);
+    private Tensor Plain(Tensor x) => WholeBlocks.Of(_turns ? x.contiguous() : x, _weight, _bias, _groups,
+        (input, weight, bias) => F.conv1d(input, weight, bias, _stride, _padding, _dilation, _groups));
 
     // As a plane of height 1: (B, C, 1, T).
     private Tensor Packed(Tensor x)
@@ -226,10 +230,13 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor x) => MetaConvolution.Of(x, _weight, _plan.Stride, _plan.Padding, _plan.Dilation) ??
-        (_packed?.Convolve(x) ?? F.conv2d(x, _weight.InPrecisionOf(x), _bias?.InPrecisionOf(x), _plan.Stride, _plan.Padding, _plan.Dilation, _plan.Groups));
+        (_packed?.Convolve(x) ?? Plain(x));
 
     /// <summary>Lets the kernel be put into the processor's own layout when the first input comes: which one is best depends on its shape.</summary>
     internal void Pack() => _packed ??= new(_weight, _bias, _plan);
+
+    private Tensor Plain(Tensor x) => WholeBlocks.Of(WholeBlocks.Bordered(x, _plan, out long[] padding), _weight, _bias, _plan.Groups,
+        (input, weight, bias) => F.conv2d(input, weight, bias, _plan.Stride, padding, _plan.Dilation, _plan.Groups));
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -250,36 +257,56 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
 /// <param name="asPlane">From the weight to a kernel (out, in, height, width); null: it is one, or one of height 1.</param>
 internal sealed class PackedKernel(Parameter weight, Tensor? bias, ConvolutionPlan plan, Func<Tensor, Tensor>? asPlane = null) : IDisposable
 {
-    private Tensor? _packed;
+    private const long SideOfSample = 12;
+
+    private Tensor? _packed, _kernel; // one of the two
+    private bool _isWrong; // the processor's kernel for packed weights is, so that the plain one is taken
     private long[] _packedFor = [];
 
     /// <summary>x (B, in, H, W) to (B, out, H', W'), whose memory is in the order B, H', W', out. No gradient passes.</summary>
     public Tensor Convolve(Tensor x)
     {
-        if (!x.shape.AsSpan().SequenceEqual(_packedFor))
+        if (!_isWrong && !x.shape.AsSpan().SequenceEqual(_packedFor))
         {
             PackFor(x.shape);
         }
 
-        return LibTorchC.Convolve(x.InPrecisionOf(_packed!), _packed!, bias, plan);
+        return _packed is not null ? LibTorchC.Convolve(x.InPrecisionOf(_packed), _packed, bias, plan) : Plain(x.InPrecisionOf(weight), _kernel!, bias);
     }
 
-    public void Dispose() => _packed?.Dispose();
+    public void Dispose()
+    {
+        _packed?.Dispose();
+        _kernel?.Dispose();
+    }
 
     // The layout changes no bit of the result, so that it does not matter which shapes came before.
     private void PackFor(long[] shape)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var packed = LibTorchC.PackConvolution(_packed?.to_dense() ?? (asPlane ?? Plane)(weight.detach()), plan, shape).DetachFromDisposeScope();
+        var kernel = _packed?.to_dense() ?? (asPlane ?? Plane)(weight.detach());
+        var packed = LibTorchC.PackConvolution(kernel, plan, shape);
+        long Side(int axis) => Math.Min(shape[axis], Math.Max(SideOfSample, (plan.Dilation[axis - 2] * (kernel.shape[axis] - 1)) + 1));
+        var sample = PackedWeights.Sample([1, shape[1], Side(2), Side(3)], kernel);
+        _isWrong = !PackedWeights.Agree(LibTorchC.Convolve(sample, packed, null, plan), Plain(sample, kernel, null));
+        if (_isWrong)
+        {
+            _kernel = _packed is null ? kernel.alias().DetachFromDisposeScope() : null; // what was packed for another shape serves this one too
+            return;
+        }
+
         if (_packed is null)
         {
             weight.GiveUpMemory();
         }
 
         _packed?.Dispose();
-        (_packed, _packedFor) = (packed, shape);
+        (_packed, _packedFor) = (packed.DetachFromDisposeScope(), shape);
     }
+
+    private Tensor Plain(Tensor x, Tensor kernel, Tensor? offset) =>
+        WholeBlocks.Of(x, kernel, offset, plan.Groups, (input, weights, numbers) => F.conv2d(input, weights, numbers, plan.Stride, plan.Padding, plan.Dilation, plan.Groups));
 
     // (out, in, width) to (out, in, 1, width).
     private static Tensor Plane(Tensor kernel) => kernel.dim() == 3 ? kernel.unsqueeze(2) : kernel;

@@ -63,6 +63,45 @@ public sealed class OpenMelTests : IDisposable
     }
 
     [Fact]
+    public void What_was_held_out_before_stays_so_and_the_rest_of_its_game_is_for_training()
+    {
+        var pairs = ManyPairs();
+        var clips = pairs.Select(pair => pair.Tune).Distinct().ToDictionary(tune => tune, _ => 10);
+        var (known, other) = (pairs.First(), pairs.Last());
+        known.Game.ShouldNotBe(other.Game);
+        var split = SceneSplit.Part(pairs, clips, new HeldOutList(Validation: new([], []), Test: new([known.Tune], [known.Picture])));
+
+        foreach (var pair in pairs.Where(pair => pair.Game == known.Game))
+        {
+            split.Tunes[pair.Tune].ShouldBe(pair.Tune == known.Tune ? DataSplit.Test : DataSplit.Train);
+            split.Pictures[pair.Picture].ShouldBe(pair.Picture == known.Picture ? DataSplit.Test : DataSplit.Train);
+        }
+
+        pairs.Where(pair => pair.Game == other.Game).ShouldAllBe(pair => split.Tunes[pair.Tune] == SceneSplit.Part(pairs, clips, null).Tunes[pair.Tune]);
+    }
+
+    [Fact]
+    public void The_list_of_what_is_held_out_names_nothing_twice()
+    {
+        var list = HeldOutList.BuiltIn();
+        (list.Validation.Tunes.Count, list.Validation.Pictures.Count, list.Test.Tunes.Count, list.Test.Pictures.Count).ShouldBe((42, 77, 34, 64));
+        list.Validation.Tunes.Intersect(list.Test.Tunes).ShouldBeEmpty();
+        list.Validation.Pictures.Intersect(list.Test.Pictures).ShouldBeEmpty();
+        list.Test.Tunes.Concat(list.Validation.Tunes).ShouldAllBe(tune => !tune.StartsWith('/') && !tune.Contains("//", StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("/somewhere", "ogre.ogg", "Game/data/usr/share/game/ogre.ogg")]
+    [InlineData("/else/where", "ogre.ogg", "Game/data/usr/share/game/ogre.ogg")]
+    [InlineData("/somewhere", "the_ogre_of_the_hill.ogg", "the-ogre-of-the-hill")]
+    public void A_tune_is_known_by_its_place_in_its_package_wherever_that_is_unpacked(string cache, string name, string key)
+    {
+        string file = $"{cache}/data/usr/share/game/{name}";
+        var track = new SceneTrack(file, PlainWords.FromName(file), file);
+        OpenMelBuilder.TuneKey(new("Game", "album", "scene", "", [track], []), track, new(new Dictionary<string, string> { ["data"] = $"{cache}/data" })).ShouldBe(key);
+    }
+
+    [Fact]
     public void Clips_follow_each_other_from_the_first_sound_on_and_silence_is_dropped()
     {
         var track = new float[(4 * ClipCutter.ClipSamples) + 5000];

@@ -52,7 +52,7 @@ public sealed class StagesTests : IDisposable
         TrainingRun.Run(Music("killed"));
         File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors")).ShouldBe(expected);
 
-        string cache = In("cache/trajectories-train.safetensors");
+        string cache = In("cache/trajectories-train-3-views.safetensors");
         var computed = File.GetLastWriteTimeUtc(cache);
         File.SetLastWriteTimeUtc(In("model/image_unet/diffusion_pytorch_model.safetensors"), DateTime.UtcNow.AddDays(1));
         TrainingRun.Run(Music("variant") with { Model = In("variant-model"), PartsFrom = In("model") });
@@ -125,7 +125,7 @@ public sealed class StagesTests : IDisposable
     {
         MusicLdm = new()
         {
-            Network = UNetConfig.Tiny with { CrossAttentionDim = 16 }, InversionSteps = 5, Samples = 1, ValidationTimesteps = [300, 700],
+            Network = UNetConfig.Tiny with { CrossAttentionDim = 16 }, InversionSteps = 5, PictureViews = 3, Samples = 1, ValidationTimesteps = [300, 700],
             Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByLevel },
         },
     };

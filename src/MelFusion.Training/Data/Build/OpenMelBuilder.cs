@@ -84,8 +84,9 @@ public sealed class OpenMelBuilder
         var scenes = _readers.SelectMany(reader => ReadGame(reader, trees)).ToList();
         var pictures = ReadPictures(scenes, cancellationToken);
         var tracks = await CutTracksAsync(scenes, trees, cancellationToken).ConfigureAwait(false);
-        var split = Split(scenes, pictures, tracks);
-        var rows = Publish(scenes, pictures, tracks, split, cancellationToken);
+        var source = new GameTrees(trees);
+        var split = Split(scenes, pictures, tracks, source);
+        var rows = Publish(scenes, pictures, tracks, split, source, cancellationToken);
         var held = scenes.SelectMany(scene => scene.Pictures).Where(picture => pictures.TryGetValue(Identity(picture), out var known) && split.Pictures.TryGetValue(known.Key, out var place) && place != DataSplit.Train)
             .SelectMany(picture => picture.Layers).ToHashSet(StringComparer.Ordinal);
         var count = _options.WithPictures ? PictureSet.Write(_options.Output, trees, held, _options.Workers, _progress, cancellationToken) : 0;
@@ -204,25 +205,36 @@ public sealed class OpenMelBuilder
     private string AudioFolder(DataSplit split) => Path.Combine(SplitFolder(split), "audio");
 
     // The same tune in two games (they share music) has the same long title; short titles such as "intro" say nothing.
-    private static string TuneKey(GameScene scene, SceneTrack track) => track.Title.Split(' ').Length >= 3 ? PlainWords.Slug(track.Title) : $"{scene.Game}/{track.Tune}";
+    // A file is known by its place in its package: where packages are unpacked must not decide what is held out.
+    internal static string TuneKey(GameScene scene, SceneTrack track, GameTrees source)
+    {
+        if (track.Title.Split(' ').Length >= 3)
+        {
+            return PlainWords.Slug(track.Title);
+        }
 
-    private static IEnumerable<(SceneTrack Track, ScenePicture Picture, ScenePair Pair)> Pairs(GameScene scene, Dictionary<string, KnownPicture> pictures) =>
+        return $"{scene.Game}/{(track.Tune == track.File && source.Source(track.File) is var (package, path) ? $"{package}/{path}" : track.Tune)}";
+    }
+
+    private static IEnumerable<(SceneTrack Track, ScenePicture Picture, ScenePair Pair)> Pairs(
+        GameScene scene, Dictionary<string, KnownPicture> pictures, GameTrees source) =>
         from track in scene.Tracks
         from picture in scene.Pictures
         where pictures.ContainsKey(Identity(picture))
-        select (track, picture, new ScenePair(scene.Game, TuneKey(scene, track), pictures[Identity(picture)].Key));
+        select (track, picture, new ScenePair(scene.Game, TuneKey(scene, track, source), pictures[Identity(picture)].Key));
 
-    private static SceneSplit Split(List<GameScene> scenes, Dictionary<string, KnownPicture> pictures, Dictionary<string, ReadyTrack> tracks)
+    private static SceneSplit Split(List<GameScene> scenes, Dictionary<string, KnownPicture> pictures, Dictionary<string, ReadyTrack> tracks, GameTrees source)
     {
-        var clips = scenes.SelectMany(scene => scene.Tracks.Select(track => (Key: TuneKey(scene, track), track.File, track.MostClips))).Distinct()
+        var clips = scenes.SelectMany(scene => scene.Tracks.Select(track => (Key: TuneKey(scene, track, source), track.File, track.MostClips))).Distinct()
             .GroupBy(item => item.Key, StringComparer.Ordinal)
             .ToDictionary(group => group.Key, group => group.Sum(item => tracks.TryGetValue(item.File, out var ready) ? Math.Min(ready.Offsets.Count, item.MostClips) : 0), StringComparer.Ordinal);
-        return SceneSplit.Part(scenes.SelectMany(scene => Pairs(scene, pictures)).Select(item => item.Pair), clips);
+        return SceneSplit.Part(scenes.SelectMany(scene => Pairs(scene, pictures, source)).Select(item => item.Pair), clips, HeldOutList.BuiltIn());
     }
 
-    private Dictionary<DataSplit, IReadOnlyList<OpenMelRow>> Publish(List<GameScene> scenes, Dictionary<string, KnownPicture> pictures, Dictionary<string, ReadyTrack> tracks, SceneSplit split, CancellationToken cancellationToken)
+    private Dictionary<DataSplit, IReadOnlyList<OpenMelRow>> Publish(
+        List<GameScene> scenes, Dictionary<string, KnownPicture> pictures, Dictionary<string, ReadyTrack> tracks, SceneSplit split, GameTrees source, CancellationToken cancellationToken)
     {
-        var kept = scenes.SelectMany(scene => Pairs(scene, pictures).Where(item => split.Keeps(item.Pair)).Select(item => (Scene: scene, item.Track, Picture: pictures[Identity(item.Picture)], item.Pair)))
+        var kept = scenes.SelectMany(scene => Pairs(scene, pictures, source).Where(item => split.Keeps(item.Pair)).Select(item => (Scene: scene, item.Track, Picture: pictures[Identity(item.Picture)], item.Pair)))
             .Where(item => tracks.ContainsKey(item.Track.File))
             .GroupBy(item => item.Track.File, StringComparer.Ordinal).OrderBy(group => tracks[group.Key].Id, StringComparer.Ordinal).ToList();
         var rows = Enum.GetValues<DataSplit>().ToDictionary(place => place, _ => new List<OpenMelRow>());

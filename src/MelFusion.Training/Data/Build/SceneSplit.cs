@@ -43,18 +43,37 @@ internal sealed class SceneSplit
     /// <summary>Parts the pairs. The same pairs are always parted in the same way, whatever their order.</summary>
     /// <param name="pairs">All pairs of all games.</param>
     /// <param name="clips">How many clips each tune gives.</param>
-    public static SceneSplit Part(IEnumerable<ScenePair> pairs, IReadOnlyDictionary<string, int> clips)
+    /// <param name="heldOut">What was held out before; a game of which it names nothing is parted by the rule. Null: nothing was.</param>
+    public static SceneSplit Part(IEnumerable<ScenePair> pairs, IReadOnlyDictionary<string, int> clips, HeldOutList? heldOut = null)
     {
+        heldOut ??= HeldOutList.None;
         var split = new SceneSplit();
         var all = pairs.Where(pair => clips.GetValueOrDefault(pair.Tune) > 0).Distinct().ToList();
 
         // A tune or picture used by two games ties them together: such games are parted as one.
         foreach (var games in Components(all, pair => pair.Game).GroupBy(unit => string.Join('|', unit.Select(pair => pair.Game).Distinct().Order(StringComparer.Ordinal))).OrderBy(group => group.Key, StringComparer.Ordinal))
         {
-            split.PartGame([.. games.SelectMany(unit => unit)], clips);
+            List<ScenePair> together = [.. games.SelectMany(unit => unit)];
+            if (heldOut.Decides(together))
+            {
+                split.PlaceBy(heldOut, together);
+            }
+            else
+            {
+                split.PartGame(together, clips);
+            }
         }
 
         return split;
+    }
+
+    private void PlaceBy(HeldOutList list, List<ScenePair> pairs)
+    {
+        foreach (var pair in pairs)
+        {
+            _tunes[pair.Tune] = list.OfTune(pair.Tune);
+            _pictures[pair.Picture] = list.OfPicture(pair.Picture);
+        }
     }
 
     private void PartGame(List<ScenePair> pairs, IReadOnlyDictionary<string, int> clips)
@@ -91,7 +110,7 @@ internal sealed class SceneSplit
         var load = pairs.Select(pair => pair.Tune).Distinct(StringComparer.Ordinal).ToDictionary(tune => tune, _ => 0, StringComparer.Ordinal);
         foreach (var picture in pairs.GroupBy(pair => pair.Picture, StringComparer.Ordinal).OrderBy(group => group.Count()).ThenBy(group => group.Key, StringComparer.Ordinal))
         {
-            var pair = picture.MinBy(pair => (load[pair.Tune], pair.Tune))!;
+            var pair = picture.OrderBy(pair => load[pair.Tune]).ThenBy(pair => pair.Tune, StringComparer.Ordinal).First();
             load[pair.Tune]++;
             kept.Add(pair);
         }
@@ -99,7 +118,7 @@ internal sealed class SceneSplit
         var guests = kept.GroupBy(pair => pair.Picture, StringComparer.Ordinal).ToDictionary(group => group.Key, _ => 1, StringComparer.Ordinal);
         foreach (var tune in pairs.Where(pair => load[pair.Tune] == 0).GroupBy(pair => pair.Tune, StringComparer.Ordinal).OrderBy(group => group.Key, StringComparer.Ordinal))
         {
-            var pair = tune.MinBy(pair => (guests[pair.Picture], pair.Picture))!;
+            var pair = tune.OrderBy(pair => guests[pair.Picture]).ThenBy(pair => pair.Picture, StringComparer.Ordinal).First();
             guests[pair.Picture]++;
             kept.Add(pair);
         }
