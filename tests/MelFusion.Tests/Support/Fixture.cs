@@ -13,9 +13,11 @@ public sealed class Fixture : IDisposable
 {
     private readonly Lazy<Safetensors> _io;
 
-    private Fixture(string folder)
+    private readonly string _own;
+
+    private Fixture(string folder, string name)
     {
-        Folder = folder;
+        (Folder, _own) = (folder, Path.Combine(Repository.Root, "tests", "fixtures", name));
         _io = new(() => Safetensors.Open(File("io.safetensors")));
     }
 
@@ -30,14 +32,14 @@ public sealed class Fixture : IDisposable
     {
         string? set = Environment.GetEnvironmentVariable("MELFUSION_FIXTURES");
         string given = Path.Combine(set ?? string.Empty, name);
-        return !string.IsNullOrEmpty(set) && Directory.Exists(given) ? new(given) : OpenOwn(name);
+        return !string.IsNullOrEmpty(set) && Directory.Exists(given) ? new(given, name) : OpenOwn(name);
     }
 
     /// <summary>The repository's own copy, for tests that change its files and so depend on what they are.</summary>
-    public static Fixture OpenOwn(string name) => new(Path.Combine(Repository.Root, "tests", "fixtures", name));
+    public static Fixture OpenOwn(string name) => new(Path.Combine(Repository.Root, "tests", "fixtures", name), name);
 
-    /// <summary>The path of a file in the folder.</summary>
-    public string File(string name) => Path.Combine(Folder, name);
+    /// <summary>The path of a file in the folder; what another set lacks there is taken from the repository's own copy.</summary>
+    public string File(string name) => Path.Combine(Path.Exists(Path.Combine(Folder, name)) || !Path.Exists(Path.Combine(_own, name)) ? Folder : _own, name);
 
     /// <summary>A JSON file of the folder, config.json by default.</summary>
     public JsonDocument Json(string name = "config.json") => JsonDocument.Parse(System.IO.File.ReadAllText(File(name)));
