@@ -95,7 +95,7 @@ internal sealed class PictureSet : IDisposable
     }
 
     /// <summary>A picture file as training and sampling both see it: (1, 3, height, width) in [-1, 1].</summary>
-    public static Tensor Read(string file, PictureSize size) => Decode(file).FitTo(size.Width, size.Height).ToTensor();
+    public static Tensor Read(string file, PictureSize size) => ImageReader.Read(ImageReader.ReadFile(file), size.Width, size.Height, name: file);
 
     /// <summary>A picture file at its own size.</summary>
     public static RgbPicture Decode(string file) => ImageReader.Decode(ImageReader.ReadFile(file), file);

@@ -230,13 +230,10 @@ public sealed class Conv2d : nn.Module<Tensor, Tensor>
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor x) => MetaConvolution.Of(x, _weight, _plan.Stride, _plan.Padding, _plan.Dilation) ??
-        (_packed?.Convolve(x) ?? Plain(x));
+        (_packed?.Convolve(x) ?? WholeBlocks.OfPlane(x, _weight, _bias, _plan));
 
     /// <summary>Lets the kernel be put into the processor's own layout when the first input comes: which one is best depends on its shape.</summary>
     internal void Pack() => _packed ??= new(_weight, _bias, _plan);
-
-    private Tensor Plain(Tensor x) => WholeBlocks.Of(WholeBlocks.Bordered(x, _plan, out long[] padding), _weight, _bias, _plan.Groups,
-        (input, weight, bias) => F.conv2d(input, weight, bias, _plan.Stride, padding, _plan.Dilation, _plan.Groups));
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -271,7 +268,7 @@ internal sealed class PackedKernel(Parameter weight, Tensor? bias, ConvolutionPl
             PackFor(x.shape);
         }
 
-        return _packed is not null ? LibTorchC.Convolve(x.InPrecisionOf(_packed), _packed, bias, plan) : Plain(x.InPrecisionOf(weight), _kernel!, bias);
+        return _packed is not null ? LibTorchC.Convolve(x.InPrecisionOf(_packed), _packed, bias, plan) : WholeBlocks.OfPlane(x.InPrecisionOf(weight), _kernel!, bias, plan);
     }
 
     public void Dispose()
@@ -289,7 +286,7 @@ internal sealed class PackedKernel(Parameter weight, Tensor? bias, ConvolutionPl
         var packed = LibTorchC.PackConvolution(kernel, plan, shape);
         long Side(int axis) => Math.Min(shape[axis], Math.Max(SideOfSample, (plan.Dilation[axis - 2] * (kernel.shape[axis] - 1)) + 1));
         var sample = PackedWeights.Sample([1, shape[1], Side(2), Side(3)], kernel);
-        _isWrong = !PackedWeights.Agree(LibTorchC.Convolve(sample, packed, null, plan), Plain(sample, kernel, null));
+        _isWrong = !PackedWeights.Agree(LibTorchC.Convolve(sample, packed, null, plan), WholeBlocks.OfPlane(sample, kernel, null, plan));
         if (_isWrong)
         {
             _kernel = _packed is null ? kernel.alias().DetachFromDisposeScope() : null; // what was packed for another shape serves this one too
@@ -304,9 +301,6 @@ internal sealed class PackedKernel(Parameter weight, Tensor? bias, ConvolutionPl
         _packed?.Dispose();
         (_packed, _packedFor) = (packed.DetachFromDisposeScope(), shape);
     }
-
-    private Tensor Plain(Tensor x, Tensor kernel, Tensor? offset) =>
-        WholeBlocks.Of(x, kernel, offset, plan.Groups, (input, weights, numbers) => F.conv2d(input, weights, numbers, plan.Stride, plan.Padding, plan.Dilation, plan.Groups));
 
     // (out, in, width) to (out, in, 1, width).
     private static Tensor Plane(Tensor kernel) => kernel.dim() == 3 ? kernel.unsqueeze(2) : kernel;

@@ -35,22 +35,17 @@ internal static class WholeBlocks
         return moreOutputs == 0 ? y : y.narrow(1, 0, outputs);
     }
 
-
-    /// <summary>The input with its border of zeros, where the gradient of a strided kernel in 16 bits would read one that was never set.</summary>
-    /// <param name="x">(B, in, H, W).</param>
-    /// <param name="plan">The convolution.</param>
-    /// <param name="padding">The padding that is left to the convolution.</param>
-    public static Tensor Bordered(Tensor x, ConvolutionPlan plan, out long[] padding)
+    /// <summary>A convolution of a plane x (B, in, H, W) by a kernel (out, in, height, width), in the precision of x.</summary>
+    public static Tensor OfPlane(Tensor x, Tensor weight, Tensor? bias, ConvolutionPlan plan)
     {
-        bool strided = plan.Stride[0] > 1 || plan.Stride[1] > 1;
-        if (!strided || x.dtype != ScalarType.BFloat16 || !is_grad_enabled())
+        var padding = plan.Padding;
+        if (plan.Stride.AsSpan().ContainsAnyExcept(1) && x.dtype == ScalarType.BFloat16 && is_grad_enabled())
         {
-            padding = plan.Padding;
-            return x;
+            // The gradient of a strided kernel in 16 bits would read a border that was never set.
+            (x, padding) = (F.pad(x, [padding[1], padding[1], padding[0], padding[0]]), [0, 0]);
         }
 
-        padding = [0, 0];
-        return F.pad(x, [plan.Padding[1], plan.Padding[1], plan.Padding[0], plan.Padding[0]]);
+        return Of(x, weight, bias, plan.Groups, (input, kernel, offset) => F.conv2d(input, kernel, offset, plan.Stride, padding, plan.Dilation, plan.Groups));
     }
 
     private static long MissingInputs(Tensor x, Tensor weight) =>

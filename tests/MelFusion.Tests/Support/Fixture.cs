@@ -12,12 +12,12 @@ namespace MelFusion.Tests.Support;
 public sealed class Fixture : IDisposable
 {
     private readonly Lazy<Safetensors> _io;
+    private readonly string _own; // the repository's copy
 
-    private readonly string _own;
-
-    private Fixture(string folder, string name)
+    private Fixture(string name, string? folder = null)
     {
-        (Folder, _own) = (folder, Path.Combine(Repository.Root, "tests", "fixtures", name));
+        _own = Path.Combine(Repository.Root, "tests", "fixtures", name);
+        Folder = folder ?? _own;
         _io = new(() => Safetensors.Open(File("io.safetensors")));
     }
 
@@ -32,14 +32,18 @@ public sealed class Fixture : IDisposable
     {
         string? set = Environment.GetEnvironmentVariable("MELFUSION_FIXTURES");
         string given = Path.Combine(set ?? string.Empty, name);
-        return !string.IsNullOrEmpty(set) && Directory.Exists(given) ? new(given, name) : OpenOwn(name);
+        return !string.IsNullOrEmpty(set) && Directory.Exists(given) ? new(name, given) : OpenOwn(name);
     }
 
     /// <summary>The repository's own copy, for tests that change its files and so depend on what they are.</summary>
-    public static Fixture OpenOwn(string name) => new(Path.Combine(Repository.Root, "tests", "fixtures", name), name);
+    public static Fixture OpenOwn(string name) => new(name);
 
     /// <summary>The path of a file in the folder; what another set lacks there is taken from the repository's own copy.</summary>
-    public string File(string name) => Path.Combine(Path.Exists(Path.Combine(Folder, name)) || !Path.Exists(Path.Combine(_own, name)) ? Folder : _own, name);
+    public string File(string name)
+    {
+        string given = Path.Combine(Folder, name), own = Path.Combine(_own, name);
+        return Path.Exists(given) || !Path.Exists(own) ? given : own;
+    }
 
     /// <summary>A JSON file of the folder, config.json by default.</summary>
     public JsonDocument Json(string name = "config.json") => JsonDocument.Parse(System.IO.File.ReadAllText(File(name)));

@@ -70,7 +70,7 @@ public class LayersTests
         long[][] shapes = [[1, 32, 8, 8], [2, 32, 16, 4], [1, 32, 8, 8]];
         foreach (var (kernel, stride, bias) in new[] { (3, 1, true), (3, 2, false), (1, 1, true) })
         {
-            Conv2d Layer() => Filled(new Conv2d(32, 48, kernel, new(CPU, dtype), stride, kernel / 2, bias: bias));
+            Conv2d Layer() => Networks.Filled(new Conv2d(32, 48, kernel, new(CPU, dtype), stride, kernel / 2, bias: bias));
             var (plain, packed) = (Layer(), Layer().PackForInference());
             var inputs = shapes.Select(shape => torch.randn(shape, generator: new Generator(3)).to(dtype)).ToList();
             var results = inputs.Select(packed.forward).ToList();
@@ -92,7 +92,7 @@ public class LayersTests
         using var noGrad = no_grad();
         foreach (var (channels, kernel, stride, dilation) in new[] { (32, 3, 1, 1), (32, 7, 2, 1), (32, 11, 1, 5), (32, 1, 1, 1), (256, 11, 1, 3) })
         {
-            Conv1d Layer() => Filled(new Conv1d(channels, 48, kernel, Placement.Cpu, stride, kernel / 2 * dilation, dilation));
+            Conv1d Layer() => Networks.Filled(new Conv1d(channels, 48, kernel, Placement.Cpu, stride, kernel / 2 * dilation, dilation));
             var (plain, packed) = (Layer(), Layer().PackForInference());
             var inputs = new[] { 40, 25, 40 }.Select(length => torch.randn([2, channels, length], generator: new Generator(3))).ToList();
             var results = inputs.Select(packed.forward).ToList();
@@ -115,7 +115,7 @@ public class LayersTests
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        ConvTranspose1d Layer() => Filled(new ConvTranspose1d(32, 24, kernel, Placement.Cpu, stride, (kernel - stride) / 2));
+        ConvTranspose1d Layer() => Networks.Filled(new ConvTranspose1d(32, 24, kernel, Placement.Cpu, stride, (kernel - stride) / 2));
         var (plain, packed) = (Layer(), Layer().PackForInference());
         var inputs = new[] { 40, 25, 40 }.Select(length => torch.randn([2, 32, length], generator: new Generator(3))).ToList();
         var results = inputs.Select(packed.forward).ToList();
@@ -133,7 +133,7 @@ public class LayersTests
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var (linear, convolution) = (Filled(new Linear(8, 4, Placement.Cpu)).PackForInference(), Filled(new Conv2d(8, 4, 3, Placement.Cpu)).PackForInference());
+        var (linear, convolution) = (Networks.Filled(new Linear(8, 4, Placement.Cpu)).PackForInference(), Networks.Filled(new Conv2d(8, 4, 3, Placement.Cpu)).PackForInference());
         linear.forward(torch.randn(1, 8));
         convolution.forward(torch.randn(1, 8, 5, 5));
 
@@ -141,11 +141,5 @@ public class LayersTests
         {
             (linear.Weight.numel(), convolution.Weight.numel()).ShouldBe((0, 0));
         }
-    }
-
-    private static TNetwork Filled<TNetwork>(TNetwork network) where TNetwork : nn.Module
-    {
-        Initialiser.Initialise(network, new Generator(1));
-        return network;
     }
 }

@@ -1,3 +1,4 @@
+using MelFusion.Tests.Support;
 using MelFusion.Weights;
 using Shouldly;
 using TorchSharp;
@@ -22,8 +23,8 @@ public sealed class WholeBlocksTests
     public void No_convolution_and_no_gradient_of_one_shows_what_memory_held_before(int inputs, int outputs, int stride, ScalarType precision)
     {
         using var scope = NewDisposeScope();
-        var convolution = Filled(new Conv2d(inputs, outputs, 3, Placement.Cpu, stride, 1));
-        var alongTime = Filled(new Conv1d(inputs, outputs, 3, Placement.Cpu, padding: 1));
+        var convolution = Networks.Filled(new Conv2d(inputs, outputs, 3, Placement.Cpu, stride, 1));
+        var alongTime = Networks.Filled(new Conv1d(inputs, outputs, 3, Placement.Cpu, padding: 1));
 
         foreach (int side in new[] { 2, 4, 8 })
         {
@@ -52,7 +53,7 @@ public sealed class WholeBlocksTests
     public void Filling_up_channels_changes_neither_the_result_nor_the_gradients(int inputs, int outputs, int stride, ScalarType precision, double tolerance)
     {
         using var scope = NewDisposeScope();
-        var convolution = Filled(new Conv2d(inputs, outputs, 3, new(CPU, precision), stride, 1));
+        var convolution = Networks.Filled(new Conv2d(inputs, outputs, 3, new(CPU, precision), stride, 1));
         var x = randn([2, inputs, 8, 8]).to(precision).requires_grad_();
         var (weight, inDoubles) = (Doubles(convolution.Weight.detach()).requires_grad_(), Doubles(x.detach()).requires_grad_());
 
@@ -62,9 +63,9 @@ public sealed class WholeBlocksTests
         var gradients = autograd.grad([y], [x, convolution.Weight], [upstream]);
         var expectedGradients = autograd.grad([expected], [inDoubles, weight], [Doubles(upstream)]);
 
-        Difference(y, expected).ShouldBeLessThan(tolerance);
-        Difference(gradients[0], expectedGradients[0]).ShouldBeLessThan(tolerance);
-        Difference(gradients[1], expectedGradients[1]).ShouldBeLessThan(tolerance);
+        y.ShouldMatch(expected, tolerance);
+        gradients[0].ShouldMatch(expectedGradients[0], tolerance);
+        gradients[1].ShouldMatch(expectedGradients[1], tolerance);
     }
 
     [Theory]
@@ -83,22 +84,20 @@ public sealed class WholeBlocksTests
             double tolerance = precision == ScalarType.Float32 ? 1e-5 : 2e-2;
             foreach (int inputs in new[] { 4, 24, 96 })
             {
-                var (convolution, linear) = (Filled(new Conv2d(inputs, outputs, 3, place, 1, 1)), Filled(new Linear(inputs, outputs, place)));
+                var (convolution, linear) = (Networks.Filled(new Conv2d(inputs, outputs, 3, place, 1, 1)), Networks.Filled(new Linear(inputs, outputs, place)));
                 var (plane, rows) = (randn([2, inputs, 8, 8]).to(precision), randn([7, inputs]).to(precision));
                 var ofPlane = nn.functional.conv2d(Doubles(plane), Doubles(convolution.Weight), Doubles(convolution.parameters().Last()), padding: [1, 1]);
                 var ofRows = nn.functional.linear(Doubles(rows), Doubles(linear.Weight), Doubles(linear.Bias!));
 
-                Difference(convolution.forward(plane), ofPlane).ShouldBeLessThan(tolerance);
-                Difference(linear.forward(rows), ofRows).ShouldBeLessThan(tolerance);
-                Difference(convolution.PackForInference().forward(plane), ofPlane).ShouldBeLessThan(tolerance);
-                Difference(linear.PackForInference().forward(rows), ofRows).ShouldBeLessThan(tolerance);
+                convolution.forward(plane).ShouldMatch(ofPlane, tolerance);
+                linear.forward(rows).ShouldMatch(ofRows, tolerance);
+                convolution.PackForInference().forward(plane).ShouldMatch(ofPlane, tolerance);
+                linear.PackForInference().forward(rows).ShouldMatch(ofRows, tolerance);
             }
         }
     }
 
     private static Tensor Doubles(Tensor x) => x.to(ScalarType.Float64);
-
-    private static double Difference(Tensor actual, Tensor expected) => ((actual - expected).abs().max() / expected.abs().max()).item<double>();
 
     // Memory that was freed last is what the next tensors get.
     private static void Litter()
@@ -111,16 +110,5 @@ public sealed class WholeBlocksTests
                 full([size], double.NaN, ScalarType.Float32);
             }
         }
-    }
-
-    private static TModule Filled<TModule>(TModule module) where TModule : nn.Module
-    {
-        using var noGrad = no_grad();
-        foreach (var parameter in module.parameters())
-        {
-            parameter.normal_(0, 0.1);
-        }
-
-        return module;
     }
 }

@@ -83,8 +83,8 @@ public sealed class OpenMelBuilder
         var trees = await FetchAsync(packages, [.. _readers.SelectMany(reader => reader.Packages).Concat(art).Distinct(StringComparer.Ordinal)], cancellationToken).ConfigureAwait(false);
         var scenes = _readers.SelectMany(reader => ReadGame(reader, trees)).ToList();
         var pictures = ReadPictures(scenes, cancellationToken);
-        var tracks = await CutTracksAsync(scenes, trees, cancellationToken).ConfigureAwait(false);
         var source = new GameTrees(trees);
+        var tracks = await CutTracksAsync(scenes, source, cancellationToken).ConfigureAwait(false);
         var split = Split(scenes, pictures, tracks, source);
         var rows = Publish(scenes, pictures, tracks, split, source, cancellationToken);
         var held = scenes.SelectMany(scene => scene.Pictures).Where(picture => pictures.TryGetValue(Identity(picture), out var known) && split.Pictures.TryGetValue(known.Key, out var place) && place != DataSplit.Train)
@@ -155,11 +155,10 @@ public sealed class OpenMelBuilder
     /// <summary>A track whose clips lie ready.</summary>
     private sealed record ReadyTrack(string Id, string Game, string Title, string Package, string Path, string Licence, int SourceRate, IReadOnlyList<int> Offsets);
 
-    private async Task<Dictionary<string, ReadyTrack>> CutTracksAsync(List<GameScene> scenes, Dictionary<string, string> trees, CancellationToken cancellationToken)
+    private async Task<Dictionary<string, ReadyTrack>> CutTracksAsync(List<GameScene> scenes, GameTrees source, CancellationToken cancellationToken)
     {
         var wanted = scenes.SelectMany(scene => scene.Tracks.Select(track => (scene.Game, Track: track))).DistinctBy(item => item.Track.File).ToList();
         var ready = new ConcurrentDictionary<string, ReadyTrack>(StringComparer.Ordinal);
-        var source = new GameTrees(trees);
         await ForEachAsync("cutting tracks", wanted, async item =>
         {
             try
@@ -213,15 +212,22 @@ public sealed class OpenMelBuilder
             return PlainWords.Slug(track.Title);
         }
 
-        return $"{scene.Game}/{(track.Tune == track.File && source.Source(track.File) is var (package, path) ? $"{package}/{path}" : track.Tune)}";
+        if (track.Tune != track.File)
+        {
+            return $"{scene.Game}/{track.Tune}";
+        }
+
+        var (package, path) = source.Source(track.File);
+        return $"{scene.Game}/{package}/{path}";
     }
 
     private static IEnumerable<(SceneTrack Track, ScenePicture Picture, ScenePair Pair)> Pairs(
         GameScene scene, Dictionary<string, KnownPicture> pictures, GameTrees source) =>
         from track in scene.Tracks
+        let tune = TuneKey(scene, track, source)
         from picture in scene.Pictures
         where pictures.ContainsKey(Identity(picture))
-        select (track, picture, new ScenePair(scene.Game, TuneKey(scene, track, source), pictures[Identity(picture)].Key));
+        select (track, picture, new ScenePair(scene.Game, tune, pictures[Identity(picture)].Key));
 
     private static SceneSplit Split(List<GameScene> scenes, Dictionary<string, KnownPicture> pictures, Dictionary<string, ReadyTrack> tracks, GameTrees source)
     {

@@ -46,7 +46,6 @@ internal sealed class SceneSplit
     /// <param name="heldOut">What was held out before; a game of which it names nothing is parted by the rule. Null: nothing was.</param>
     public static SceneSplit Part(IEnumerable<ScenePair> pairs, IReadOnlyDictionary<string, int> clips, HeldOutList? heldOut = null)
     {
-        heldOut ??= HeldOutList.None;
         var split = new SceneSplit();
         var all = pairs.Where(pair => clips.GetValueOrDefault(pair.Tune) > 0).Distinct().ToList();
 
@@ -54,7 +53,7 @@ internal sealed class SceneSplit
         foreach (var games in Components(all, pair => pair.Game).GroupBy(unit => string.Join('|', unit.Select(pair => pair.Game).Distinct().Order(StringComparer.Ordinal))).OrderBy(group => group.Key, StringComparer.Ordinal))
         {
             List<ScenePair> together = [.. games.SelectMany(unit => unit)];
-            if (heldOut.Decides(together))
+            if (heldOut?.Decides(together) == true)
             {
                 split.PlaceBy(heldOut, together);
             }
