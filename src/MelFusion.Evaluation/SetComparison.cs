@@ -8,7 +8,7 @@ namespace MelFusion.Evaluation;
 /// <summary>Every figure of one set of clips against a reference, with intervals and controls.</summary>
 internal sealed class SetComparison
 {
-    private const int FadInfinitySizes = 15, NeighbourCount = 5, InceptionSplits = 10, PublishedSubsets = 100, LargestSubset = 1000;
+    private const int FadInfinitySizes = 15, MostInfinityRounds = 40, NeighbourCount = 5, InceptionSplits = 10, PublishedSubsets = 100, LargestSubset = 1000;
     private const uint PublishedSeed = 2020;
 
     private readonly IEvaluator _evaluator;
@@ -181,10 +181,17 @@ internal sealed class SetComparison
                 return MetricValue.None("it needs two reference vectors and four generated ones");
             }
 
-            var samples = FrechetDistance.DrawSamples((int)y.Rows.shape[0], FadInfinitySizes, new Random(_request.Seed));
-            return new MetricValue(FrechetDistance.Infinity(x.Rows, y.Rows, samples).Value, Warning: FewVectors(x, y));
+            double value = Infinity(x.Rows, y.Rows, new Random(_request.Seed));
+            return WithInterval(value, random =>
+            {
+                var (a, b) = (x.Of(Bootstrap.Draw(x.Clips, random)), y.Of(Bootstrap.Draw(y.Clips, random)));
+                return a.shape[0] < 2 || b.shape[0] < 4 ? value : Infinity(a, b, random);
+            }, MostInfinityRounds) with { Warning = FewVectors(x, y) };
         }
     }
+
+    private static double Infinity(Tensor x, Tensor y, Random random) =>
+        FrechetDistance.Infinity(x, y, FrechetDistance.DrawSamples((int)y.shape[0], FadInfinitySizes, random)).Value;
 
     private MetricValue Kernel()
     {
@@ -251,7 +258,7 @@ internal sealed class SetComparison
         };
     }
 
-    private MetricValue WithInterval(double value, Func<Random, double> round)
+    private MetricValue WithInterval(double value, Func<Random, double> round, int mostRounds = int.MaxValue)
     {
         if (_request.BootstrapRounds == 0)
         {
@@ -259,7 +266,7 @@ internal sealed class SetComparison
         }
 
         var random = new Random(_request.Seed);
-        var values = new double[_request.BootstrapRounds];
+        var values = new double[Math.Min(_request.BootstrapRounds, mostRounds)];
         for (int i = 0; i < values.Length; i++)
         {
             _cancellation.ThrowIfCancellationRequested();

@@ -171,6 +171,7 @@ public sealed record TrainingConfig
             : ThreadsPerWorker is < 1 or > 256 ? $"threads_per_worker is {ThreadsPerWorker} and must be 1 to 256"
             : AverageDecay is not (>= 0 and < 1) ? $"average_decay is {AverageDecay} and must be at least 0 and below 1"
             : MusicLdm.PictureViews is < 1 or > 64 ? $"music_ldm.picture_views is {MusicLdm.PictureViews} and must be 1 to 64"
+            : MusicLdm.SameGamePictures is not (>= 0 and <= 1) ? $"music_ldm.same_game_pictures is {MusicLdm.SameGamePictures} and must be 0 to 1"
             : CheckpointEvery < 1 || ValidateEvery < 1 ? "checkpoint_every and validate_every must be at least 1"
             : Optimiser.Wrong();
         if (wrong is not null)

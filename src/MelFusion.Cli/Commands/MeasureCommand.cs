@@ -18,9 +18,9 @@ internal sealed class MeasureCommand : Command
     private readonly Option<string?> _model = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Model), "folder");
     private readonly Option<string?> _data = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Data), "folder");
     private readonly Option<string?> _split = Setting.Text<MeasureSettings>(nameof(MeasureSettings.Split), 100);
-    private readonly Option<long?> _conditions = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Conditions), 2, 1_000_000);
-    private readonly Option<long?> _clips = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Clips), 1, 1_000_000);
-    private readonly Option<long?> _seeds = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Seeds), 1, 1_000_000);
+    private readonly Option<long?> _conditions = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Conditions), 0, 1_000_000);
+    private readonly Option<long?> _clips = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Clips), 0, 1_000_000);
+    private readonly Option<long?> _seeds = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Seeds), 0, 1_000_000);
     private readonly Option<string?> _report = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Report), "folder");
     private readonly Option<string?> _cache = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Cache), "folder");
     private readonly Option<bool> _json = Setting.Flag<MeasureSettings>(nameof(MeasureSettings.Json));
@@ -42,7 +42,12 @@ internal sealed class MeasureCommand : Command
             Model = result.GetValue(_model),
             Data = result.GetValue(_data) ?? defaults.Data,
             Split = result.GetValue(_split) ?? defaults.Split,
-            Conditions = (int?)result.GetValue(_conditions) ?? defaults.Conditions,
+            Conditions = (int?)result.GetValue(_conditions) switch
+            {
+                null => defaults.Conditions,
+                1 => throw new UsageException("--conditions 1 compares nothing, as a clip needs another one's picture and text: name 2 or more, or 0."),
+                { } count => count,
+            },
             Clips = (int?)result.GetValue(_clips) ?? defaults.Clips,
             Seeds = (int?)result.GetValue(_seeds) ?? defaults.Seeds,
             Report = result.GetValue(_report) ?? defaults.Report,
@@ -56,7 +61,7 @@ internal sealed class MeasureCommand : Command
         string folder = ModelPlace.Find(settings.Model);
         var console = _session.ForPeople(settings.Json);
         OutputFiles.PrepareFolder(settings.Report, _report.Name);
-        var conditions = TrainingView.Show(console, progress => ConditionComparison.Measure(
+        var conditions = settings.Conditions == 0 ? null : TrainingView.Show(console, progress => ConditionComparison.Measure(
             new()
             {
                 Stage = TrainingStage.MusicLdm, Model = folder, Data = settings.Data, Output = settings.Report, Cache = settings.Cache,
@@ -73,13 +78,17 @@ internal sealed class MeasureCommand : Command
             {
                 var measurement = new ModelMeasurement(model);
                 var (kept, made) = (Evenly.Some(clips, settings.Clips), Evenly.Some(clips, settings.Seeds));
-                var reconstruction = measurement.Reconstruct(kept, done => progress.Report(("autoencoder and vocoders", done, kept.Count)), _session.Cancellation);
-                var sound = measurement.Make(made, sounds, done => progress.Report(("making music", done, made.Count)), _session.Cancellation);
-                measurement.DrawSheet(Path.Combine(settings.Report, "spectrograms.png"), made, sounds);
+                var reconstruction = kept.Count == 0 ? null : measurement.Reconstruct(kept, done => progress.Report(("autoencoder and vocoders", done, kept.Count)), _session.Cancellation);
+                var sound = made.Count == 0 ? [] : measurement.Make(made, sounds, done => progress.Report(("making music", done, made.Count)), _session.Cancellation);
+                if (made.Count > 0)
+                {
+                    measurement.DrawSheet(Path.Combine(settings.Report, "spectrograms.png"), made, sounds);
+                }
+
                 return new(Path.GetFileName(Path.GetFullPath(folder)), model.WeightsSha256, settings.Split, conditions, reconstruction, sound);
             });
         figures.Write(settings.Report);
-        conditions.Write(Path.Combine(settings.Report, "conditions.json"), Path.Combine(settings.Report, "conditions.csv"));
+        conditions?.Write(Path.Combine(settings.Report, "conditions.json"), Path.Combine(settings.Report, "conditions.csv"));
         console.Write(figures.Table());
         if (settings.Json)
         {

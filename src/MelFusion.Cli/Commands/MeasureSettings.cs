@@ -12,13 +12,13 @@ internal sealed record MeasureSettings
     /// <summary>Which clips: train, validation or test (default: test).</summary>
     public string Split { get; init; } = "test";
 
-    /// <summary>Clips whose losses under right and wrong texts and pictures are compared, by Eq. 7 at the noise levels 500, 700 and 900 of 1000 (default: 500).</summary>
+    /// <summary>Clips whose losses under right and wrong texts and pictures are compared, by Eq. 7 at the noise levels 500, 700 and 900 of 1000 (default: 500; 0: none).</summary>
     public int Conditions { get; init; } = 500;
 
-    /// <summary>Clips that go through the autoencoder and the vocoders (default: 50).</summary>
+    /// <summary>Clips that go through the autoencoder and the vocoders (default: 50; 0: none).</summary>
     public int Clips { get; init; } = 50;
 
-    /// <summary>Clips that are made, one seed each, from texts and pictures of the split (default: 20).</summary>
+    /// <summary>Clips that are made, one seed each, from texts and pictures of the split (default: 20; 0: none).</summary>
     public int Seeds { get; init; } = 20;
 
     /// <summary>Folder for figures, spectrograms and the clips that were made (default: measured).</summary>

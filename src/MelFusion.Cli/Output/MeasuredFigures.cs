@@ -13,11 +13,11 @@ namespace MelFusion.Cli.Output;
 /// <param name="Model">The model's name.</param>
 /// <param name="WeightsSha256">Hash of its weights.</param>
 /// <param name="Split">Which clips.</param>
-/// <param name="Conditions">What text and picture are worth.</param>
-/// <param name="Reconstruction">What autoencoder and vocoders keep.</param>
+/// <param name="Conditions">What text and picture are worth; null: not measured.</param>
+/// <param name="Reconstruction">What autoencoder and vocoders keep; null: not measured.</param>
 /// <param name="Made">The clips that were made.</param>
 internal sealed record MeasuredFigures(
-    string Model, string WeightsSha256, string Split, ConditionComparison Conditions, ReconstructionFigures Reconstruction, IReadOnlyList<MadeClip> Made)
+    string Model, string WeightsSha256, string Split, ConditionComparison? Conditions, ReconstructionFigures? Reconstruction, IReadOnlyList<MadeClip> Made)
 {
     private static readonly JsonSerializerOptions Json = new()
     {
@@ -56,12 +56,27 @@ internal sealed record MeasuredFigures(
 
     private IEnumerable<(string What, string Figure)> Rows() =>
     [
-        (Words.Text($"loss, right text and picture, {Conditions.Clips} clips"), Words.Text($"{Conditions.Loss["right"]:0.00000}")),
-        .. Conditions.Difference.Select(pair => (Said(pair.Key), Shown(pair.Value))),
-        (Words.Text($"autoencoder, log-mel L1, {Reconstruction.Clips} clips"), Words.Text($"{Reconstruction.AutoencoderLogMelL1:0.000}")),
-        .. Reconstruction.Vocoders.Select(way => (
+        .. Conditions is null ? [] : RowsOf(Conditions),
+        .. Reconstruction is null ? [] : RowsOf(Reconstruction),
+        .. Made.Count == 0 ? [] : RowsOfSound(),
+    ];
+
+    private static IEnumerable<(string What, string Figure)> RowsOf(ConditionComparison conditions) =>
+    [
+        (Words.Text($"loss, right text and picture, {conditions.Clips} clips"), Words.Text($"{conditions.Loss["right"]:0.00000}")),
+        .. conditions.Difference.Select(pair => (Said(pair.Key), Shown(pair.Value))),
+    ];
+
+    private static IEnumerable<(string What, string Figure)> RowsOf(ReconstructionFigures reconstruction) =>
+    [
+        (Words.Text($"autoencoder, log-mel L1, {reconstruction.Clips} clips"), Words.Text($"{reconstruction.AutoencoderLogMelL1:0.000}")),
+        .. reconstruction.Vocoders.Select(way => (
             way.Refine == 0 ? Words.Text($"{Name(way.Vocoder)}, log-mel L1 / multi-resolution STFT") : Words.Text($"{Name(way.Vocoder)}, refined {way.Refine} times"),
             Words.Text($"{way.LogMelL1:0.000} / {way.MultiResolutionStft:0.000}"))),
+    ];
+
+    private IEnumerable<(string What, string Figure)> RowsOfSound() =>
+    [
         (Words.Text($"level of {Made.Count} clips made, dBFS"), Range(clip => clip.Statistics.RmsDbfs, "0.0")),
         ("spectral flatness", Range(clip => clip.Statistics.SpectralFlatness, "0.000")),
         ("clipped samples", Range(clip => clip.Statistics.ClippedFraction, "0.0000 %")),

@@ -19,11 +19,7 @@ public static class FrechetDistance
         Check(x, y);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var (meanX, centredX) = Centred(x);
-        var (meanY, centredY) = Centred(y);
-        double means = (meanX - meanY).square().sum().item<double>();
-        double traces = (centredX.square().sum() + centredY.square().sum()).item<double>();
-        return means + traces - (2 * NuclearNorm(Compact(centredX), Compact(centredY)));
+        return Between(Moments.Of(x), Moments.Of(y));
     }
 
     /// <summary>Tr Sx: the scale against which a distance is large or small.</summary>
@@ -43,7 +39,7 @@ public static class FrechetDistance
     public static FadInfinity Infinity(Tensor x, Tensor y, IReadOnlyList<long[]> samples)
     {
         double[] inverse = [.. samples.Select(rows => 1.0 / rows.Length)];
-        double[] distances = [.. samples.Select(rows => Between(x, Rows(y, rows)))];
+        double[] distances = Distances(x, y, samples);
         (double meanInverse, double meanDistance) = (inverse.Average(), distances.Average());
         double spread = inverse.Sum(value => Math.Pow(value - meanInverse, 2));
         double slope = inverse.Zip(distances, (a, d) => (a - meanInverse) * (d - meanDistance)).Sum() / spread;
@@ -60,6 +56,23 @@ public static class FrechetDistance
         return [.. Enumerable.Range(0, sizes).Select(i => smallest + (int)Math.Round((double)(rows - smallest) * i / Math.Max(1, sizes - 1)))
             .Select(size => Enumerable.Range(0, size).Select(_ => (long)random.Next(rows)).ToArray())];
     }
+
+    private static double[] Distances(Tensor x, Tensor y, IReadOnlyList<long[]> samples)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var reference = Moments.Of(x);
+        return [.. samples.Select(rows =>
+        {
+            using var sample = NewDisposeScope();
+            var drawn = Rows(y, rows);
+            Check(x, drawn);
+            return Between(reference, Moments.Of(drawn));
+        })];
+    }
+
+    private static double Between(Moments x, Moments y) =>
+        (x.Mean - y.Mean).square().sum().item<double>() + x.Trace + y.Trace - (2 * linalg.svdvals(x.Root.matmul(y.Root.T)).sum().item<double>());
 
     internal static Tensor Rows(Tensor set, long[] rows)
     {
@@ -83,10 +96,18 @@ public static class FrechetDistance
         return (mean, (values - mean) / Math.Sqrt(x.shape[0] - 1));
     }
 
-    /// <summary>Where there are more vectors than dimensions, the triangle R of X = Q R has the same products up to rotation: (min(N, D), D).</summary>
-    private static Tensor Compact(Tensor x) => x.shape[0] > x.shape[1] ? linalg.qr(x).R : x;
-
-    private static double NuclearNorm(Tensor x, Tensor y) => linalg.svdvals(x.matmul(y.T)).sum().item<double>();
+    /// <summary>What a distance needs of a set.</summary>
+    /// <param name="Mean">(D).</param>
+    /// <param name="Trace">Tr S.</param>
+    /// <param name="Root">R with R^T R = S, (min(N, D), D): where there are more vectors than dimensions, the triangle of X = Q R has the same products up to rotation.</param>
+    private sealed record Moments(Tensor Mean, double Trace, Tensor Root)
+    {
+        public static Moments Of(Tensor x)
+        {
+            var (mean, scaled) = Centred(x);
+            return new(mean, scaled.square().sum().item<double>(), scaled.shape[0] > scaled.shape[1] ? linalg.qr(scaled).R : scaled);
+        }
+    }
 }
 
 /// <summary>The line through distances over one divided by the set's size.</summary>

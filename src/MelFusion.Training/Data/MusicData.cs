@@ -12,8 +12,14 @@ namespace MelFusion.Training.Data;
 /// <summary>A split as the music's stage sees it: rows, latents of the clips, trajectories of the pictures.</summary>
 internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Latents, TrajectorySet Trajectories) : IDisposable
 {
+    private readonly Dictionary<string, List<string>> _picturesOfGames = Rows.Where(row => row.Game is not null)
+        .GroupBy(row => row.Game!, StringComparer.Ordinal).ToDictionary(game => game.Key, game => game.SelectMany(row => row.Images).Distinct(StringComparer.Ordinal).ToList());
+
     /// <summary>Number of clips.</summary>
     public int Count => Rows.Count;
+
+    /// <summary>All pictures of the game a row's tune is from; where it is from none, the row's own.</summary>
+    public IReadOnlyList<string> OfSameGame(int row) => Rows[row].Game is { } game ? _picturesOfGames[game] : Rows[row].Images;
 
     /// <summary>Encodes clips and inverts pictures of a split, or takes the caches.</summary>
     /// <param name="split">train or validation.</param>

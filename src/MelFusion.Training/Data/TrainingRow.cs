@@ -25,6 +25,9 @@ public sealed record TrainingRow
     /// <summary>The tune the clip was cut from; null: unknown.</summary>
     public string? Path { get; init; }
 
+    /// <summary>The game the tune is from; null: unknown.</summary>
+    public string? Game { get; init; }
+
     /// <summary>Reads a split's table.</summary>
     /// <param name="data">The data folder.</param>
     /// <param name="split">train, validation or test.</param>

@@ -74,6 +74,12 @@ public sealed record MusicLdmConfig : LdmConfig
     /// <summary>Views of every training picture, one drawn for a sample: as sampling sees it, that mirrored, then parts of it drawn by chance. Each is inverted once.</summary>
     public int PictureViews { get; init; } = 1;
 
+    /// <summary>
+    /// Share of samples that see a picture of another scene of the same game. With few pictures to a game their music is soon known by heart,
+    /// picture by picture; what a game's pictures have in common is what a new one of them can tell.
+    /// </summary>
+    public double SameGamePictures { get; init; }
+
     /// <summary>Steps of the pictures' DDIM inversion.</summary>
     public int InversionSteps { get; init; } = 25;
 

@@ -81,6 +81,12 @@ internal sealed class MusicLdmStage : ITrainingStage
         long drawn = choices.NextInt64(_model.Schedule.Length), t = timestep ?? drawn;
         var clean = Crop(_train.Latents.Draw(row, generator), choices);
         int view = choices.Next(_settings.PictureViews);
+        if (_settings.SameGamePictures > 0 && choices.NextDouble() < _settings.SameGamePictures)
+        {
+            var kindred = _train.OfSameGame(row);
+            picture = kindred[choices.Next(kindred.Count)];
+        }
+
         return new(
             clean, randn(clean.shape, generator: generator), t,
             dropText ? string.Empty : caption, dropPicture ? null : _train.Trajectories.At(picture, t, view));

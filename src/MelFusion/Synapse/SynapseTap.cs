@@ -83,8 +83,8 @@ internal sealed class PoolTap : SynapseTap
     {
         var picture = OfPicture(index, _picture[index].Select(x => _valid is null ? ToTokens(x, text.Keys.shape[1]) : x));
         var alpha = _valid is null ? Alpha(index) : Alpha(index) * _valid;
-        var keys = Fresh.Sum(alpha * picture.Keys, (1 - alpha) * text.Keys); // Eq. 5
-        var values = Fresh.Sum(alpha * picture.Values, (1 - alpha) * text.Values); // Eq. 6
+        var keys = alpha * picture.Keys + (1 - alpha) * text.Keys; // Eq. 5
+        var values = alpha * picture.Values + (1 - alpha) * text.Values; // Eq. 6
         return ScaledDotProduct.Attend(queries, new KeysAndValues(keys, values).Select(x => x.to(queries.dtype)), layer.Heads, bias);
     }
 
@@ -100,7 +100,7 @@ internal sealed class ParallelTap(Meeting meeting) : SynapseTap(meeting)
         var alpha = Alpha(index);
         var toText = ScaledDotProduct.Attend(queries, text, layer.Heads, bias);
         var toPicture = ScaledDotProduct.Attend(queries, picture, layer.Heads);
-        return Fresh.Sum((1 - alpha) * toText, alpha * toPicture);
+        return (1 - alpha) * toText + alpha * toPicture;
     }
 }
 

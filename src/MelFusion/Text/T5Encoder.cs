@@ -173,7 +173,7 @@ internal sealed class T5AttentionLayer : nn.Module<Tensor, Tensor, Tensor>
     public override Tensor forward(Tensor x, Tensor bias)
     {
         using var scope = NewDisposeScope();
-        return Fresh.Sum(x, _attention.call(_norm.call(x), bias)).MoveToOuterDisposeScope();
+        return (x + _attention.call(_norm.call(x), bias)).MoveToOuterDisposeScope();
     }
 }
 
@@ -217,7 +217,7 @@ internal sealed class T5FeedForwardLayer : nn.Module<Tensor, Tensor>
     public override Tensor forward(Tensor x)
     {
         using var scope = NewDisposeScope();
-        return Fresh.Sum(x, _dense.call(_norm.call(x))).MoveToOuterDisposeScope();
+        return (x + _dense.call(_norm.call(x))).MoveToOuterDisposeScope();
     }
 }
 

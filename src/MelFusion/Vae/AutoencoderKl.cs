@@ -69,7 +69,7 @@ internal sealed class PlaneAttention : nn.Module<Tensor, Tensor>
         var h = _norm.call(x).flatten(2).transpose(1, 2); // (B, n, C)
         h = ScaledDotProduct.Attend(_toQ.call(h), new(_toK.call(h), _toV.call(h)), heads: 1); // Eq. 1
         h = _toOut[0].call(h).transpose(1, 2).reshape(x.shape); // (B, C, H, W)
-        return Fresh.Sum(x, h).MoveToOuterDisposeScope();
+        return (x + h).MoveToOuterDisposeScope();
     }
 }
 

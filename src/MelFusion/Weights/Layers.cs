@@ -408,17 +408,11 @@ internal static class LayerParameter
 /// <summary>Operations that may overwrite a fresh tensor when no gradient is recorded.</summary>
 internal static class Fresh
 {
-    // Kept for good: the Scalar that TorchSharp makes of a number at each sum may be freed by a garbage collection while libtorch reads it.
-    private static readonly Scalar One = 1.ToScalar();
-
     public static Tensor Silu(Tensor x) => is_grad_enabled() ? F.silu(x) : x.silu_();
 
     public static Tensor Gelu(Tensor x) => is_grad_enabled() ? F.gelu(x) : x.gelu_();
 
-    public static Tensor Add(Tensor x, Tensor y) => is_grad_enabled() ? x.add(y, One) : x.add_(y, One);
-
-    /// <summary>x + y in new memory.</summary>
-    public static Tensor Sum(Tensor x, Tensor y) => x.add(y, One);
+    public static Tensor Add(Tensor x, Tensor y) => is_grad_enabled() ? x.add(y) : x.add_(y);
 }
 
 /// <summary>

@@ -39,6 +39,23 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
     }
 
     [Fact]
+    public void What_is_measured_on_no_clip_is_left_out()
+    {
+        WriteData("music");
+        var measured = Melfusion.Here(
+            "measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--conditions", "0", "--clips", "1", "--seeds", "0", "--json");
+
+        measured.ExitCode.ShouldBe(ExitCode.Done, measured.Error);
+        using var json = JsonDocument.Parse(measured.Output);
+        json.RootElement.GetProperty("conditions").ValueKind.ShouldBe(JsonValueKind.Null);
+        json.RootElement.GetProperty("reconstruction").GetProperty("clips").GetInt32().ShouldBe(1);
+        json.RootElement.GetProperty("made").GetArrayLength().ShouldBe(0);
+        File.ReadAllText(_folder.File("report/measured.md")).ShouldNotContain("dBFS");
+        File.Exists(_folder.File("report/spectrograms.png")).ShouldBeFalse();
+        Melfusion.Here("measure", "--model", files.Model, "--conditions", "1").ShouldFailWith(ExitCode.Usage, "--conditions 1");
+    }
+
+    [Fact]
     public void Refinement_brings_both_ways_to_a_waveform_nearer_to_the_mel()
     {
         WriteData("music");

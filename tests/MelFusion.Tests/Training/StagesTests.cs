@@ -125,7 +125,7 @@ public sealed class StagesTests : IDisposable
     {
         MusicLdm = new()
         {
-            Network = UNetConfig.Tiny with { CrossAttentionDim = 16 }, InversionSteps = 5, PictureViews = 3, Samples = 1, ValidationTimesteps = [300, 700],
+            Network = UNetConfig.Tiny with { CrossAttentionDim = 16 }, InversionSteps = 5, PictureViews = 3, SameGamePictures = 0.5, Samples = 1, ValidationTimesteps = [300, 700],
             Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByLevel },
         },
     };

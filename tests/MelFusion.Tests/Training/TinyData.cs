@@ -34,6 +34,7 @@ internal static class TinyData
             Images = [$"images/{i}.png"],
             Captions = [i % 2 == 0 ? "calm piano" : "loud drums", "music"],
             Words = i % 2 == 0 ? "sea" : "fire",
+            Game = i < 2 ? "sailing" : null,
         }).ToList();
         for (int i = 0; i < count; i++)
         {

@@ -31,6 +31,7 @@ public sealed class TrainingConfigTests : IDisposable
     [InlineData("""{ "stage": "mel-vae", "output": "x", "parts_from": "y" }""", "parts_from")]
     [InlineData("""{ "stage": "mel-vae", "output": "x", "steps": 9, "optimiser": { "decay_steps": 8 } }""", "decay_steps")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "picture_views": 0 } }""", "picture_views")]
+    [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "same_game_pictures": 1.5 } }""", "same_game_pictures")]
     [InlineData("""[]""", "one JSON object")]
     public void A_wrong_config_is_refused_in_one_sentence(string json, string says) =>
         Should.Throw<MelFusionException>(() => TrainingConfig.Read(Write("wrong.json", json))).Message.ShouldContain(says);
