@@ -8,6 +8,7 @@ namespace MelFusion.Training.Data;
 /// <summary>The log-mels of a split in memory, fp16: (rows, frames, bands).</summary>
 internal sealed class MelSet : IDisposable
 {
+    private const int Part = 1024;
     private const int BeyondTheEnd = 64; // samples that resampling sees after the last one it gives
 
     private readonly Tensor _mels;
@@ -39,8 +40,12 @@ internal sealed class MelSet : IDisposable
         string name = rows.Count == most ? $"mel-{split}-{most}.safetensors" : $"mel-{split}.safetensors";
         string[] files = [.. rows.Select(row => Path.Combine(data, split, row.Audio!))];
         string from = string.Join('\n', files.Select(TensorCache.Describe).Prepend($"{Describe(config with { Mean = 0, Deviation = 1 })} {frames}"));
-        var tensors = TensorCache.Get(Path.Combine(cache, name), from, () => new() { ["mel"] = Compute(files, config, frames, pool, report, cancel) });
-        return new(rows, tensors["mel"]);
+        using var frontEnd = new MelSpectrogram(config);
+        return new(rows, TensorCache.GetItems(Path.Combine(cache, name), from, files.Length, Part, i =>
+        {
+            cancel.ThrowIfCancellationRequested();
+            return frontEnd.Forward(frontEnd.Prepare(Samples(files[i], config, frames), frames)).squeeze(0).transpose(0, 1); // (T, M)
+        }, pool, report));
     }
 
     /// <summary>A stretch of a clip: (frames, bands), fp32.</summary>
@@ -51,22 +56,6 @@ internal sealed class MelSet : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _mels.Dispose();
-
-    private static Tensor Compute(string[] files, MelConfig config, int frames, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
-    {
-        using var frontEnd = new MelSpectrogram(config);
-        var mels = torch.empty([files.Length, frames, config.NMels], ScalarType.Float16).DetachFromDisposeScope();
-        int done = 0;
-        pool.ShareInChunks(files.Length, 32, i =>
-        {
-            cancel.ThrowIfCancellationRequested();
-            using var scope = NewDisposeScope();
-            using var noGrad = no_grad();
-            mels[i].copy_(frontEnd.Forward(frontEnd.Prepare(Samples(files[i], config, frames), frames)).squeeze(0).transpose(0, 1)); // (T, M)
-            report?.Invoke(Interlocked.Increment(ref done), files.Length);
-        });
-        return mels;
-    }
 
     /// <summary>The beginning of a clip, (1, n), at the rate of the front end.</summary>
     private static Tensor Samples(string file, MelConfig config, int frames)

@@ -11,12 +11,18 @@ namespace MelFusion.Training.Data;
 /// </summary>
 internal sealed class TrajectorySet : IDisposable
 {
-    private readonly Dictionary<string, Tensor> _latents; // per picture: (1 + steps, views, C, H, W), the clean one first
+    private const int Part = 16;
+
+    private readonly Dictionary<string, int> _places;
+    private readonly Tensor _latents; // (pictures, 1 + steps, views, C, H, W), the clean one first
     private readonly KeyValueSource _source;
     private readonly IReadOnlyList<long> _timesteps; // rising
 
-    private TrajectorySet(Dictionary<string, Tensor> latents, KeyValueSource source, IReadOnlyList<long> timesteps) =>
+    private TrajectorySet(IReadOnlyList<string> pictures, Tensor latents, KeyValueSource source, IReadOnlyList<long> timesteps)
+    {
         (_latents, _source, _timesteps) = (latents, source, timesteps);
+        _places = pictures.Select((picture, i) => (picture, i)).ToDictionary(pair => pair.picture, pair => pair.i, StringComparer.Ordinal);
+    }
 
     /// <summary>Inverts pictures, or takes the cache's trajectories.</summary>
     /// <param name="path">The cache's file.</param>
@@ -38,8 +44,13 @@ internal sealed class TrajectorySet : IDisposable
             throw new MelFusionException("key_value_source replay is a way of sampling; training takes recorded or trajectory.");
         }
 
-        var tensors = TensorCache.Get(path, $"{from} {steps}\n{string.Join('\n', pictures)}", () => Compute(pictures.Count, network, latents, steps, pool, report, cancel));
-        return new(pictures.Select((picture, i) => (picture, i)).ToDictionary(p => p.picture, p => tensors[Name(p.i)]), source, [.. network.Schedule.Timesteps(steps).Reverse()]);
+        var inverted = TensorCache.GetItems(path, $"{from} {steps}\n{string.Join('\n', pictures)}", pictures.Count, Part, i =>
+        {
+            var clean = latents(i);
+            using var trajectory = new DdimInverter(network.Schedule, (z, t) => network.Predict(z, t)).Invert(clean, steps, cancellation: cancel);
+            return stack([clean, .. trajectory.Latents], 0);
+        }, pool, report);
+        return new(pictures, inverted, source, [.. network.Schedule.Timesteps(steps).Reverse()]);
     }
 
     /// <summary>The latent that the picture's UNet sees for the music's timestep, and the timestep it is given: the nearest, the lower on a tie.</summary>
@@ -51,34 +62,9 @@ internal sealed class TrajectorySet : IDisposable
     {
         int index = NearestTimestep.IndexIn(_timesteps, t);
         int seen = _source == KeyValueSource.Recorded != otherSource ? index : index + 1;
-        return (_latents[picture].select(0, seen).select(0, view).to(ScalarType.Float32), _timesteps[index]);
+        return (_latents[_places[picture], seen, view].to(ScalarType.Float32), _timesteps[index]);
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        foreach (var latents in _latents.Values)
-        {
-            latents.Dispose();
-        }
-    }
-
-    private static string Name(int index) => $"picture.{index:D6}";
-
-    private static Dictionary<string, Tensor> Compute(
-        int count, PictureNetwork network, Func<int, Tensor> latents, int steps, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
-    {
-        var results = new Tensor[count];
-        int done = 0;
-        pool.ShareInChunks(count, 2 * pool.Count, i =>
-        {
-            using var scope = NewDisposeScope();
-            using var noGrad = no_grad();
-            var clean = latents(i);
-            using var trajectory = new DdimInverter(network.Schedule, (z, t) => network.Predict(z, t)).Invert(clean, steps, cancellation: cancel);
-            results[i] = stack([clean, .. trajectory.Latents], 0).to(ScalarType.Float16).DetachFromDisposeScope();
-            report?.Invoke(Interlocked.Increment(ref done), count);
-        });
-        return results.Select((tensor, i) => (tensor, i)).ToDictionary(r => Name(r.i), r => r.tensor);
-    }
+    public void Dispose() => _latents.Dispose();
 }

@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
 using MelFusion.Training.Data;
 using MelFusion.Training.Engine;
 using MelFusion.Vae;
@@ -14,6 +16,8 @@ namespace MelFusion.Training.Stages;
 /// <param name="Cancel">When to stop.</param>
 internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunFolder Folder, IProgress<TrainingProgress>? Progress, CancellationToken Cancel)
 {
+    private readonly ConcurrentDictionary<string, (int Done, long At)> _begun = [];
+
     /// <summary>The folder of caches.</summary>
     public string Cache => Config.Cache ?? Folder.File("cache");
 
@@ -52,9 +56,13 @@ internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunF
     /// <summary>Tells how far some preparation is.</summary>
     public void Report(string activity, int done, int all)
     {
+        var begun = _begun.GetOrAdd(activity, _ => (done, Stopwatch.GetTimestamp()));
         if (done % 16 == 0 || done == all)
         {
-            Progress?.Report(new(Config.StageName, activity, done, all, null, null, null, []));
+            Progress?.Report(new(Config.StageName, activity, done, all, null, null, TimeLeft(begun, done, all), []));
         }
     }
+
+    private static TimeSpan? TimeLeft((int Done, long At) begun, int done, int all) =>
+        done > begun.Done ? Stopwatch.GetElapsedTime(begun.At) / (done - begun.Done) * (all - done) : null;
 }
