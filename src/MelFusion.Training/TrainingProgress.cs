@@ -21,7 +21,7 @@ public sealed record TrainingProgress(
 
 /// <summary>How a training ended.</summary>
 /// <param name="Steps">Steps done in all.</param>
-/// <param name="Loss">The moving average of the loss at the end.</param>
+/// <param name="Loss">The moving average of the loss at the end; NaN where no step was left to do.</param>
 /// <param name="Figures">The last validation.</param>
 /// <param name="Model">The model folder that was written.</param>
 public sealed record TrainingResult(long Steps, double Loss, IReadOnlyList<(string Name, double Value)> Figures, string Model);

@@ -22,9 +22,11 @@ internal sealed class TrainCommand : Command
     {
         var config = TrainingConfig.Read(settings.Config);
         var result = Train(config);
-        _session.Output.Say(Words.Text($"{config.StageName}: {result.Steps} steps, loss {result.Loss:0.0000}; the model lies in {result.Model}"));
+        _session.Output.Say(Words.Text($"{config.StageName}: {result.Steps} steps{LossOf(result)}; the model lies in {result.Model}"));
         return ExitCode.Done;
     }
+
+    private static string LossOf(TrainingResult result) => double.IsNaN(result.Loss) ? string.Empty : Words.Text($", loss {result.Loss:0.0000}");
 
     private TrainingResult Train(TrainingConfig config)
     {
@@ -34,7 +36,7 @@ internal sealed class TrainCommand : Command
         }
         catch (OperationCanceledException)
         {
-            _session.Output.Say("What was learned until now lies in a checkpoint; the same command goes on from there.");
+            _session.Output.Say("The same command goes on where this run was stopped.");
             throw;
         }
     }

@@ -86,7 +86,7 @@ public static class ReportWriter
     {
         var html = new StringBuilder("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Evaluation</title><style>\n")
             .Append("body{font:16px/1.4 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}\n")
-            .Append("th,td{border:1px solid #bbb;padding:.25rem .6rem;text-align:left;overflow-wrap:anywhere}img{max-width:100%}\n")
+            .Append("th,td{border:1px solid #bbb;padding:.25rem .6rem;text-align:left;white-space:nowrap}td:last-child{white-space:normal;overflow-wrap:anywhere}img{max-width:100%}\n")
             .Append("</style></head><body><h1>Evaluation</h1>\n");
         foreach (var (title, rows) in Tables(report))
         {
