@@ -52,25 +52,26 @@ internal static class TensorCache
             return kept[Items];
         }
 
-        var preparation = new Lazy<bool>(() =>
-        {
-            prepare?.Invoke();
-            return true;
-        });
         Tensor? whole = null;
         for (int first = 0; first < count; first += part)
         {
             string file = Path.ChangeExtension(path, string.Create(CultureInfo.InvariantCulture, $".part-{first:D7}.safetensors"));
-            int begin = first, end = Math.Min(count, first + part);
-            using var items = Read(file, hash)?[Items] ?? (preparation.Value ? ComputePart(file, hash, begin, end, compute, pool, done => report?.Invoke(begin + done, count)) : null)!;
+            using var items = Read(file, hash)?[Items] ?? Compute(file, first, Math.Min(count, first + part));
             whole ??= torch.empty([count, .. items.shape[1..]], ScalarType.Float16).DetachFromDisposeScope();
-            whole.narrow(0, first, end - first).copy_(items);
+            whole.narrow(0, first, items.shape[0]).copy_(items);
         }
 
         whole ??= torch.empty([0], ScalarType.Float16).DetachFromDisposeScope();
         Write(path, hash, new() { [Items] = whole });
         DeleteParts(path);
         return whole;
+
+        Tensor Compute(string file, int first, int end)
+        {
+            prepare?.Invoke();
+            prepare = null; // once is enough
+            return ComputePart(file, hash, first, end, compute, pool, done => report?.Invoke(first + done, count));
+        }
     }
 
     /// <summary>A weights file's name and SHA-256, for a list of what a cache depends on: a copied model folder keeps its caches.</summary>
