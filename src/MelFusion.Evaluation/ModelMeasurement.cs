@@ -43,6 +43,7 @@ public sealed class ModelMeasurement(MelFusionModel model)
     /// <param name="cancellation">Honoured within one step.</param>
     public IReadOnlyList<MadeClip> Make(IReadOnlyList<HeldOutClip> clips, string folder, Action<int>? done = null, CancellationToken cancellation = default)
     {
+        RequireSome(clips);
         var request = new SetRequest
         {
             Rows = [.. clips.Select(clip => new SetRow(clip.Id, clip.Image, clip.Caption))], Output = folder, Settings = new() { Seed = 0 },
@@ -76,6 +77,7 @@ public sealed class ModelMeasurement(MelFusionModel model)
     /// <param name="cancellation">Looked at before every clip, chunk and round.</param>
     public ReconstructionFigures Reconstruct(IReadOnlyList<HeldOutClip> clips, Action<int>? done = null, CancellationToken cancellation = default)
     {
+        RequireSome(clips);
         var ways = Ways();
         var (l1, stft) = (new double[ways.Count], new double[ways.Count]);
         (int count, double autoencoder) = (0, 0);
@@ -100,9 +102,15 @@ public sealed class ModelMeasurement(MelFusionModel model)
             done?.Invoke(count);
         }
 
-        return count > 0
-            ? new(count, autoencoder / count, [.. ways.Select((way, i) => new VocoderFigures(way.Vocoder, way.Refine, l1[i] / count, stft[i] / count))])
-            : throw new MelFusionException("There is no clip to measure the model on; name a data folder that has some.");
+        return new(count, autoencoder / count, [.. ways.Select((way, i) => new VocoderFigures(way.Vocoder, way.Refine, l1[i] / count, stft[i] / count))]);
+    }
+
+    private static void RequireSome(IReadOnlyList<HeldOutClip> clips)
+    {
+        if (clips.Count == 0)
+        {
+            throw new MelFusionException("There is no clip to measure the model on; name a data folder that has some.");
+        }
     }
 
     /// <summary>A log-mel (1, M, T) through the VAE and back.</summary>

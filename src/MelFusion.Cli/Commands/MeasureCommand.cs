@@ -78,9 +78,9 @@ internal sealed class MeasureCommand : Command
             {
                 var measurement = new ModelMeasurement(model);
                 var (kept, made) = (Evenly.Some(clips, settings.Clips), Evenly.Some(clips, settings.Seeds));
-                var reconstruction = kept.Count == 0 ? null : measurement.Reconstruct(kept, done => progress.Report(("autoencoder and vocoders", done, kept.Count)), _session.Cancellation);
-                var sound = made.Count == 0 ? [] : measurement.Make(made, sounds, done => progress.Report(("making music", done, made.Count)), _session.Cancellation);
-                if (made.Count > 0)
+                var reconstruction = settings.Clips == 0 ? null : measurement.Reconstruct(kept, done => progress.Report(("autoencoder and vocoders", done, kept.Count)), _session.Cancellation);
+                var sound = settings.Seeds == 0 ? [] : measurement.Make(made, sounds, done => progress.Report(("making music", done, made.Count)), _session.Cancellation);
+                if (sound.Count > 0)
                 {
                     measurement.DrawSheet(Path.Combine(settings.Report, "spectrograms.png"), made, sounds);
                 }

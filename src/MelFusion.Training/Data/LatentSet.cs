@@ -25,7 +25,7 @@ internal sealed class LatentSet : IDisposable
     /// <param name="path">The cache's file.</param>
     /// <param name="from">All that the samples and the autoencoder depend on.</param>
     /// <param name="network">The autoencoder.</param>
-    /// <param name="prepare">Called before the first sample is asked for, if any is.</param>
+    /// <param name="prepare">Called before the first sample is asked for, if any is; null: nothing is to be done.</param>
     /// <param name="count">Number of samples.</param>
     /// <param name="sample">Sample i, (C, H, W).</param>
     /// <param name="precision">Precision of the computation.</param>
@@ -33,7 +33,7 @@ internal sealed class LatentSet : IDisposable
     /// <param name="report">Told the samples done and their number.</param>
     /// <param name="cancel">Looked at before every sample.</param>
     public static LatentSet Load(
-        string path, string from, AutoencoderKl network, Action prepare, int count, Func<int, Tensor> sample, ScalarType precision,
+        string path, string from, AutoencoderKl network, Action? prepare, int count, Func<int, Tensor> sample, ScalarType precision,
         WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
     {
         var latents = TensorCache.GetItems(path, from, count, Part, i =>

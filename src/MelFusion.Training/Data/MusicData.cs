@@ -42,7 +42,7 @@ internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Late
         var latents = LatentSet.Load(
             Path.Combine(context.Cache, $"music-latents-{split}.safetensors"),
             $"{ModelParts.Describe(model, "vae")} {MelSet.Describe(mel)} {context.Config.Precision} {mels.Frames}\n{string.Join('\n', rows.Select(row => row.Id))}",
-            vae, () => { }, mels.Count, i => ((mels.Get(i, 0, mels.Frames) - mel.Mean) / mel.Deviation).unsqueeze(0),
+            vae, null, mels.Count, i => ((mels.Get(i, 0, mels.Frames) - mel.Mean) / mel.Deviation).unsqueeze(0),
             context.Config.Dtype, context.Pool, (done, all) => context.Report($"encoding the music ({split})", done, all), context.Cancel);
         return new(rows, latents, LoadTrajectories(split, context, settings, rows, picture, views));
     }

@@ -75,7 +75,7 @@ public sealed record MusicLdmConfig : LdmConfig
     public int PictureViews { get; init; } = 1;
 
     /// <summary>
-    /// Share of samples that see a picture of another scene of the same game. With few pictures to a game their music is soon known by heart,
+    /// Share of samples that see any picture of the same game in the place of their own. With few pictures to a game their music is soon known by heart,
     /// picture by picture; what a game's pictures have in common is what a new one of them can tell.
     /// </summary>
     public double SameGamePictures { get; init; }

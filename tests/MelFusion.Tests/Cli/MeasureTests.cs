@@ -55,6 +55,17 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
         Melfusion.Here("measure", "--model", files.Model, "--conditions", "1").ShouldFailWith(ExitCode.Usage, "--conditions 1");
     }
 
+    [Theory]
+    [InlineData("--clips")]
+    [InlineData("--seeds")]
+    public void Data_without_a_clip_are_refused_whatever_else_is_left_out(string other)
+    {
+        WriteData("music");
+        File.WriteAllText(_folder.File("data/test/table.jsonl"), JsonSerializer.Serialize(new { id = "picture", images = new[] { "picture.bmp" }, captions = new[] { "sea" } }));
+        Melfusion.Here("measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--conditions", "0", other, "0")
+            .ShouldFailWith(ExitCode.Failed, "There is no clip to measure the model on");
+    }
+
     [Fact]
     public void Refinement_brings_both_ways_to_a_waveform_nearer_to_the_mel()
     {
