@@ -32,6 +32,12 @@ public readonly record struct PairedDifference(double Mean, double HalfInterval,
     }
 }
 
+/// <summary>The comparison at one noise level.</summary>
+/// <param name="Timestep">t.</param>
+/// <param name="Loss">The mean loss under each condition, as <see cref="ConditionComparison.Loss"/> has it over all levels.</param>
+/// <param name="Difference">Every wrong condition less its right one.</param>
+public sealed record LevelComparison(long Timestep, IReadOnlyDictionary<string, double> Loss, IReadOnlyDictionary<string, PairedDifference> Difference);
+
 /// <summary>
 /// What text and picture are worth to a trained model: the loss of held-out clips at fixed noise and timesteps with the right picture, with
 /// another clip's, and without one, and the same for texts, compared clip by clip.
@@ -50,19 +56,21 @@ public sealed class ConditionComparison
 
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
-    private readonly IReadOnlyDictionary<string, double[]> _losses;
+    private readonly IReadOnlyDictionary<string, double[][]> _losses; // by condition: level, clip
+    private readonly IReadOnlyList<long> _timesteps;
+    private readonly IReadOnlyList<(string Id, string Tune)> _clips;
 
-    internal ConditionComparison(IReadOnlyDictionary<string, double[]> losses, IReadOnlyList<string> tunes)
+    internal ConditionComparison(IReadOnlyDictionary<string, double[][]> losses, IReadOnlyList<long> timesteps, IReadOnlyList<(string Id, string Tune)> clips)
     {
-        _losses = losses;
-        Loss = losses.ToDictionary(condition => condition.Key, condition => condition.Value.Average());
-        Difference = Pairs.ToDictionary(pair => pair.Wrong, pair => PairedDifference.Of(losses[pair.Right], losses[pair.Wrong], tunes));
+        (_losses, _timesteps, _clips) = (losses, timesteps, clips);
+        (Loss, Difference) = Compare(levels => [.. Enumerable.Range(0, Clips).Select(clip => levels.Average(level => level[clip]))]);
+        ByTimestep = [.. timesteps.Select((t, i) => Compare(levels => levels[i]) is var (loss, difference) ? new LevelComparison(t, loss, difference) : null!)];
     }
 
     internal static IReadOnlyList<string> Conditions { get; } = [Right, ShuffledPicture, NoPicture, ShuffledText, NoText, ShuffledPictureNoText, Nothing, FullText, ShuffledPictureFullText, OtherSource];
 
     /// <summary>Number of clips.</summary>
-    public int Clips => _losses[Right].Length;
+    public int Clips => _clips.Count;
 
     /// <summary>
     /// The mean loss under each condition: right (a clip's captions and pictures in turn, as training draws them), shuffled_picture, no_picture,
@@ -73,6 +81,9 @@ public sealed class ConditionComparison
 
     /// <summary>Every wrong condition less its right one ("right"; "no_text" for the two that have no text, "full_text" for the one with the fullest), by the wrong one's name.</summary>
     public IReadOnlyDictionary<string, PairedDifference> Difference { get; }
+
+    /// <summary>The same at every noise level by itself: a picture decides most where there is hardly anything but noise.</summary>
+    public IReadOnlyList<LevelComparison> ByTimestep { get; }
 
     internal IReadOnlyList<(string Name, double Value)> Figures =>
     [
@@ -106,11 +117,25 @@ public sealed class ConditionComparison
         return ConditionMeasurement.Measure(model[split], model, config.MusicLdm.ValidationTimesteps, clips, context);
     }
 
-    /// <summary>Writes the figures as JSON, and the losses of every clip as CSV.</summary>
+    /// <summary>Writes the figures as JSON, and the losses of every clip at every noise level as CSV.</summary>
     public void Write(string json, string csv)
     {
-        File.WriteAllText(json, JsonSerializer.Serialize(new { Clips, Loss, Difference }, Json) + "\n");
-        var lines = Enumerable.Range(0, Clips).Select(i => string.Join(',', Conditions.Select(condition => _losses[condition][i].ToString("G7", CultureInfo.InvariantCulture))));
-        File.WriteAllLines(csv, lines.Prepend(string.Join(',', Conditions)));
+        File.WriteAllText(json, JsonSerializer.Serialize(new { Clips, Loss, Difference, ByTimestep }, Json) + "\n");
+        var lines =
+            from clip in Enumerable.Range(0, Clips)
+            from level in Enumerable.Range(0, _timesteps.Count)
+            let losses = Conditions.Select(condition => _losses[condition][level][clip].ToString("G7", CultureInfo.InvariantCulture))
+            select string.Create(CultureInfo.InvariantCulture, $"\"{_clips[clip].Id.Replace("\"", "\"\"", StringComparison.Ordinal)}\",{_timesteps[level]},{string.Join(',', losses)}");
+        File.WriteAllLines(csv, lines.Prepend(string.Join(',', Conditions.Prepend("timestep").Prepend("id"))));
+    }
+
+    /// <summary>Means and differences of what is taken of each condition's losses: one number a clip.</summary>
+    private (IReadOnlyDictionary<string, double> Loss, IReadOnlyDictionary<string, PairedDifference> Difference) Compare(Func<double[][], double[]> take)
+    {
+        var losses = _losses.ToDictionary(condition => condition.Key, condition => take(condition.Value));
+        string[] tunes = [.. _clips.Select(clip => clip.Tune)];
+        return (
+            losses.ToDictionary(condition => condition.Key, condition => condition.Value.Average()),
+            Pairs.ToDictionary(pair => pair.Wrong, pair => PairedDifference.Of(losses[pair.Right], losses[pair.Wrong], tunes)));
     }
 }

@@ -19,6 +19,9 @@ namespace MelFusion.Cli.Output;
 internal sealed record MeasuredFigures(
     string Model, string WeightsSha256, string Split, ConditionComparison? Conditions, ReconstructionFigures? Reconstruction, IReadOnlyList<MadeClip> Made)
 {
+    // What is shown of every noise level: the picture is heard at some more than at others.
+    private static readonly string[] Pictures = ["shuffled_picture", "shuffled_picture_no_text"];
+
     private static readonly JsonSerializerOptions Json = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
@@ -65,6 +68,8 @@ internal sealed record MeasuredFigures(
     [
         (Words.Text($"loss, right text and picture, {conditions.Clips} clips"), Words.Text($"{conditions.Loss["right"]:0.00000}")),
         .. conditions.Difference.Select(pair => (Said(pair.Key), Shown(pair.Value))),
+        .. conditions.ByTimestep.SelectMany(level => Pictures.Select(condition => (
+            Words.Text($"at timestep {level.Timestep}, {Said(condition)}"), Shown(level.Difference[condition])))),
     ];
 
     private static IEnumerable<(string What, string Figure)> RowsOf(ReconstructionFigures reconstruction) =>

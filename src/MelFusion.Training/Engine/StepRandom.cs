@@ -22,6 +22,11 @@ internal static class StepRandom
     /// <summary>A plain .NET source of chance for choices that are no tensors.</summary>
     public static Random Choices(long seed, long step, long sample) => new((int)(Number(seed, step, sample ^ 0x5eed) & int.MaxValue));
 
+    /// <summary>A timestep below <paramref name="count"/>, with a density in proportion to t to the power less one: with 1 all alike.</summary>
+    public static long Timestep(Random choices, int count, double power) => power == 1
+        ? choices.NextInt64(count)
+        : (long)(count * Math.Pow(choices.NextDouble(), 1 / power));
+
     /// <summary>
     /// Which item of <paramref name="count"/> the sample takes: every pass over the data is a permutation of its own, derived from the seed
     /// and the pass.

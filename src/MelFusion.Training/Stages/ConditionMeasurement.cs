@@ -13,25 +13,29 @@ internal static class ConditionMeasurement
     {
         int count = Math.Min(clips, data.Count);
         int[] rows = [.. Enumerable.Range(0, count).Select(i => Evenly.Place(i, count, data.Count))];
-        var losses = ConditionComparison.Conditions.ToDictionary(condition => condition, _ => new double[count]);
+        var losses = ConditionComparison.Conditions.ToDictionary(condition => condition, _ => timesteps.Select(_ => new double[count]).ToArray());
         int done = 0;
         context.Pool.ShareInChunks(count, 4 * context.Pool.Count, i =>
         {
             int[] strangers = [.. timesteps.Select((_, level) => Stranger(data, rows, i, (level + 1) / (timesteps.Count + 1.0)))];
-            foreach (var (condition, values) in losses)
+            foreach (var (condition, levels) in losses)
             {
                 context.Cancel.ThrowIfCancellationRequested();
-                values[i] = LossOf(data, model, timesteps, rows[i], strangers, condition);
+                float[] ofClip = LossOf(data, model, timesteps, rows[i], strangers, condition);
+                for (int level = 0; level < levels.Length; level++)
+                {
+                    levels[level][i] = ofClip[level];
+                }
             }
 
             context.Report("comparing right and wrong texts and pictures", Interlocked.Increment(ref done), count);
         });
-        return new(losses, [.. rows.Select(row => data.Rows[row].Path ?? data.Rows[row].Id)]);
+        return new(losses, timesteps, [.. rows.Select(row => data.Rows[row]).Select(row => (row.Id, row.Path ?? row.Id))]);
     }
 
-    /// <summary>The mean over the timesteps, each with the noise that belongs to clip and timestep, with another of the clip's captions and pictures, and
+    /// <summary>The loss at every timestep, each with the noise that belongs to clip and timestep, with another of the clip's captions and pictures, and
     /// with another stranger where a condition takes one.</summary>
-    private static double LossOf(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int row, int[] strangers, string condition)
+    private static float[] LossOf(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int row, int[] strangers, string condition)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -44,7 +48,7 @@ internal static class ConditionMeasurement
                 Caption(data, row, strangers[level], level, condition),
                 Picture(data, row, strangers[level], level, condition) is { } picture ? data.Trajectories.At(picture, t, otherSource: otherSource) : null);
         }).ToList();
-        return model.Objective.PerSample(samples, model.Texts).mean().item<float>();
+        return [.. model.Objective.PerSample(samples, model.Texts).data<float>()];
     }
 
     /// <summary>Captions run from the fullest, which names game and scene, to the shortest; clips begin at different ones, as training draws any.</summary>

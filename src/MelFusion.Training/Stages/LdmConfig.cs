@@ -80,6 +80,15 @@ public sealed record MusicLdmConfig : LdmConfig
     /// </summary>
     public double SameGamePictures { get; init; }
 
+    /// <summary>
+    /// Chance that is added to K^I and V^I of every sample, the same for all tokens, in deviations between training pictures; 0: none. With few
+    /// pictures the network learns each as a point; with noise it learns what pictures near each other have in common.
+    /// </summary>
+    public double PictureNoise { get; init; }
+
+    /// <summary>Timesteps are drawn with a density that grows with this power of t less one: 1 draws all alike, 2 twice as many near noise as on average.</summary>
+    public double TimestepPower { get; init; } = 1;
+
     /// <summary>Steps of the pictures' DDIM inversion.</summary>
     public int InversionSteps { get; init; } = 25;
 

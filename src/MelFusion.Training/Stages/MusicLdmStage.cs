@@ -1,3 +1,4 @@
+using MelFusion.Synapse;
 using MelFusion.Training.Data;
 using MelFusion.Training.Engine;
 using MelFusion.Weights;
@@ -29,6 +30,11 @@ internal sealed class MusicLdmStage : ITrainingStage
         _model = new(context, _settings, "train", "validation");
         (_train, _validation) = (_model["train"], _model["validation"]);
         RequireWholeCells();
+        if (_settings.PictureNoise > 0 && _model.Synapse.Config.KeyValueNormalisation == KeyValueNormalisation.None)
+        {
+            throw new MelFusionException("music_ldm.picture_noise counts in deviations of the pictures' statistics: set synapse.key_value_normalisation to other than none, or picture_noise to 0.");
+        }
+
         _model.PrepareSynapse(config.StartFrom, (sample, timestep) => Draw(BeforeTraining, sample, timestep));
     }
 
@@ -78,7 +84,7 @@ internal sealed class MusicLdmStage : ITrainingStage
         var (dropText, dropPicture) = Dropout(choices.NextDouble());
         string caption = _train.Rows[row].Captions[choices.Next(_train.Rows[row].Captions.Count)];
         string picture = _train.Rows[row].Images[choices.Next(_train.Rows[row].Images.Count)];
-        long drawn = choices.NextInt64(_model.Schedule.Length), t = timestep ?? drawn;
+        long drawn = StepRandom.Timestep(choices, _model.Schedule.Length, _settings.TimestepPower), t = timestep ?? drawn;
         var clean = Crop(_train.Latents.Draw(row, generator), choices);
         int view = choices.Next(_settings.PictureViews);
         if (_settings.SameGamePictures > 0 && choices.NextDouble() < _settings.SameGamePictures)
@@ -89,7 +95,8 @@ internal sealed class MusicLdmStage : ITrainingStage
 
         return new(
             clean, randn(clean.shape, generator: generator), t,
-            dropText ? string.Empty : caption, dropPicture ? null : _train.Trajectories.At(picture, t, view));
+            dropText ? string.Empty : caption, dropPicture ? null : _train.Trajectories.At(picture, t, view),
+            _settings.PictureNoise > 0 ? _settings.PictureNoise * randn(_model.Synapse.Layers.Sum(layer => 2L * layer.Width), generator: generator) : null);
     }
 
     private void RequireWholeCells()

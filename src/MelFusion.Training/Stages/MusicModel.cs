@@ -95,7 +95,7 @@ internal sealed class MusicModel : IDisposable
 
     /// <summary>The noise levels at which training sees pictures, where each is to have its own statistics.</summary>
     private static SynapseConfig WithLevels(MusicLdmConfig settings, NoiseSchedule picture) =>
-        settings.Synapse.KeyValueNormalisation == KeyValueNormalisation.StandardiseByLevel && settings.Synapse.NoiseLevels.Count == 0
+        settings.Synapse.GoesByLevel && settings.Synapse.NoiseLevels.Count == 0
             ? settings.Synapse with { NoiseLevels = [.. picture.Timesteps(settings.InversionSteps).Reverse()] }
             : settings.Synapse;
 

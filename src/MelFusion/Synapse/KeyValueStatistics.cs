@@ -6,10 +6,13 @@ using static TorchSharp.torch;
 
 namespace MelFusion.Synapse;
 
-/// <summary>Gathers mean and deviation of every channel of keys and values over many samples, layer by layer.</summary>
+/// <summary>
+/// Gathers mean and deviation of every channel of keys and values over many samples, layer by layer: of the tokens, of each sample's mean over
+/// its tokens, and of what the tokens differ from that mean.
+/// </summary>
 public sealed class KeyValueStatistics : IDisposable
 {
-    private readonly Dictionary<string, (Moments Keys, Moments Values)> _layers = [];
+    private readonly Dictionary<string, LayerMoments> _layers = [];
 
     /// <summary>Adds samples.</summary>
     /// <param name="keyValues">K and V by layer, (B, n, d): of a picture, or of <see cref="UNet.TextKeyValues"/>.</param>
@@ -20,25 +23,49 @@ public sealed class KeyValueStatistics : IDisposable
         using var noGrad = no_grad();
         foreach (var (layer, (keys, values)) in keyValues)
         {
-            var (ofKeys, ofValues) = _layers.TryGetValue(layer, out var known) ? known : _layers[layer] = (new(keys), new(values));
-            ofKeys.Add(keys, mask);
-            ofValues.Add(values, mask);
+            var moments = _layers.TryGetValue(layer, out var known) ? known : _layers[layer] = new(new(keys), new(keys), new(keys), new(values), new(values), new(values));
+            Add(keys, mask, moments.Keys, moments.KeyMeans, moments.KeyDetails);
+            Add(values, mask, moments.Values, moments.ValueMeans, moments.ValueDetails);
         }
     }
 
-    internal (Moments Keys, Moments Values) this[string layer] => _layers.TryGetValue(layer, out var moments)
+    internal LayerMoments this[string layer] => _layers.TryGetValue(layer, out var moments)
         ? moments
         : throw new InvalidOperationException($"No sample of {layer} was added to the statistics.");
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (var (keys, values) in _layers.Values)
+        foreach (var moments in _layers.Values.SelectMany(layer => layer.All))
         {
-            keys.Dispose();
-            values.Dispose();
+            moments.Dispose();
         }
     }
+
+    /// <summary>A sample's mean over its tokens, (B, 1, d) in fp32.</summary>
+    /// <param name="x">(B, n, d).</param>
+    /// <param name="valid">Which tokens count, (B, n, 1), 1 or 0; null: all.</param>
+    internal static Tensor MeanOf(Tensor x, Tensor? valid)
+    {
+        var wide = x.to(ScalarType.Float32);
+        return valid is null
+            ? wide.mean([1L], keepdim: true)
+            : (wide * valid).sum([1L], keepdim: true) / valid.sum([1L], keepdim: true).clamp_min(1);
+    }
+
+    private static void Add(Tensor x, Tensor? mask, Moments tokens, Moments means, Moments details)
+    {
+        tokens.Add(x, mask);
+        var mean = MeanOf(x, mask?.to(ScalarType.Float32).unsqueeze(2));
+        means.Add(mean, null);
+        details.Add(x - mean, mask);
+    }
+}
+
+/// <summary>The moments of a layer's keys and values.</summary>
+internal sealed record LayerMoments(Moments Keys, Moments KeyMeans, Moments KeyDetails, Moments Values, Moments ValueMeans, Moments ValueDetails)
+{
+    public IEnumerable<Moments> All => [Keys, KeyMeans, KeyDetails, Values, ValueMeans, ValueDetails];
 }
 
 /// <summary>Count, sum and sum of squares per channel, in 64 bits.</summary>
@@ -73,33 +100,68 @@ internal sealed class Moments(Tensor like) : IDisposable
 internal sealed class KeyValueScale : nn.Module
 {
     private const double SmallestDeviation = 1e-4;
+    private static readonly double HalfOfVariance = Math.Sqrt(0.5);
 
-    [ComponentName(Name = "image")] private readonly ChannelStatistics _image;
+    [ComponentName(Name = "image")] private readonly ChannelStatistics _image; // of the tokens, or of the pictures' means where there are details
+    [ComponentName(Name = "detail")] private readonly ChannelStatistics? _detail;
     [ComponentName(Name = "music")] private readonly ChannelStatistics _music;
 
-    public KeyValueScale(int width, int levels, Placement place) : base(nameof(KeyValueScale))
+    public KeyValueScale(int width, int levels, bool parts, Placement place) : base(nameof(KeyValueScale))
     {
-        (_image, _music) = (new(levels == 0 ? [width] : [levels, width], place), new([width], place));
+        long[] shape = levels == 0 ? [width] : [levels, width];
+        (_image, _detail, _music) = (new(shape, place), parts ? new(shape, place) : null, new([width], place));
         RegisterComponents();
     }
 
-    /// <summary>(x - image mean) / image deviation x music deviation + music mean, channel by channel, in fp32.</summary>
+    /// <summary>
+    /// (x - image mean) / image deviation x music deviation + music mean, channel by channel, in fp32. In parts, that of the picture's mean and
+    /// that of what its tokens differ from it are added, half of the variance each.
+    /// </summary>
     /// <param name="picture">K^I and V^I, (B, n, d) or (1, n, d).</param>
     /// <param name="level">The noise level of each sample as a row of the statistics, (B) or (1) of int64; null: they are one for all.</param>
-    public KeysAndValues Apply(KeysAndValues picture, Tensor? level) => new(
-        Apply(picture.Keys, Row(_image.KeyMean, level), Row(_image.KeyDeviation, level), _music.KeyMean, _music.KeyDeviation),
-        Apply(picture.Values, Row(_image.ValueMean, level), Row(_image.ValueDeviation, level), _music.ValueMean, _music.ValueDeviation));
+    /// <param name="valid">Which tokens count, (B, n, 1), 1 or 0; null: all.</param>
+    public KeysAndValues Apply(KeysAndValues picture, Tensor? level, Tensor? valid) => new(
+        Scale(picture.Keys, level, valid, channels => (channels.KeyMean, channels.KeyDeviation)),
+        Scale(picture.Values, level, valid, channels => (channels.ValueMean, channels.ValueDeviation)));
+
+    /// <summary>Adds to each sample's tokens a change of its own, in deviations of the pictures' statistics.</summary>
+    /// <param name="picture">K^I and V^I, (B, n, d).</param>
+    /// <param name="level">As for <see cref="Apply"/>.</param>
+    /// <param name="change">(B, 1, d) for keys and for values.</param>
+    public KeysAndValues Move(KeysAndValues picture, Tensor? level, KeysAndValues change) => new(
+        picture.Keys + change.Keys * Row(_image.KeyDeviation, level), picture.Values + change.Values * Row(_image.ValueDeviation, level));
 
     public void Set(IReadOnlyList<KeyValueStatistics> pictures, KeyValueStatistics music, string layer)
     {
-        _image.Set([.. pictures.Select(level => level[layer])]);
-        _music.Set([music[layer]]);
+        if (_detail is null)
+        {
+            _image.Set([.. pictures.Select(level => (level[layer].Keys, level[layer].Values))]);
+        }
+        else
+        {
+            _image.Set([.. pictures.Select(level => (level[layer].KeyMeans, level[layer].ValueMeans))]);
+            _detail.Set([.. pictures.Select(level => (level[layer].KeyDetails, level[layer].ValueDetails))]);
+        }
+
+        _music.Set([(music[layer].Keys, music[layer].Values)]);
     }
 
-    private static Tensor Row(Tensor statistics, Tensor? level) => level is null ? statistics : statistics.index_select(0, level).unsqueeze(1);
+    private Tensor Scale(Tensor x, Tensor? level, Tensor? valid, Func<ChannelStatistics, (Tensor Mean, Tensor Deviation)> of)
+    {
+        var (newMean, newDeviation) = of(_music);
+        if (_detail is null)
+        {
+            return Scale(x, level, of(_image), newDeviation) + newMean;
+        }
 
-    private static Tensor Apply(Tensor x, Tensor mean, Tensor deviation, Tensor newMean, Tensor newDeviation) =>
-        (x - mean) * (newDeviation / deviation.clamp_min(SmallestDeviation)) + newMean;
+        var mean = KeyValueStatistics.MeanOf(x, valid);
+        return HalfOfVariance * (Scale(mean, level, of(_image), newDeviation) + Scale(x - mean, level, of(_detail), newDeviation)) + newMean;
+    }
+
+    private static Tensor Scale(Tensor x, Tensor? level, (Tensor Mean, Tensor Deviation) channels, Tensor newDeviation) =>
+        (x - Row(channels.Mean, level)) * (newDeviation / Row(channels.Deviation, level).clamp_min(SmallestDeviation));
+
+    private static Tensor Row(Tensor statistics, Tensor? level) => level is null ? statistics : statistics.index_select(0, level).unsqueeze(1);
 }
 
 /// <summary>Mean and deviation of keys and values per channel, (d) or (levels, d) each: buffers of the synapse's file, mean 0 and deviation 1 until set.</summary>

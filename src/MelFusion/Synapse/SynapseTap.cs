@@ -52,8 +52,8 @@ internal abstract class SynapseTap : IKeyValueTap
     /// <summary>alpha of a layer for every sample.</summary>
     protected Tensor Alpha(int index) => Strength[index] * Meeting.Influence;
 
-    /// <summary>K^I and V^I of a layer, scaled as the config says; (B, n, d) or (1, n, d).</summary>
-    protected KeysAndValues OfPicture(int index, KeysAndValues raw) => Meeting.Normalisation?[index].Apply(raw, Meeting.Level) ?? raw;
+    /// <summary>K^I and V^I of a layer, scaled as the config says; (B, n, d) or (1, n, d). Where padding is among the n tokens, (B, n, 1) says which are valid.</summary>
+    protected KeysAndValues OfPicture(int index, KeysAndValues raw, Tensor? valid = null) => Meeting.Normalisation?[index].Apply(raw, Meeting.Level, valid) ?? raw;
 }
 
 /// <summary>
@@ -81,7 +81,7 @@ internal sealed class PoolTap : SynapseTap
 
     protected override Tensor Meet(int index, AttentionLayer layer, Tensor queries, KeysAndValues text, Tensor? bias)
     {
-        var picture = OfPicture(index, _picture[index].Select(x => _valid is null ? ToTokens(x, text.Keys.shape[1]) : x));
+        var picture = OfPicture(index, _picture[index].Select(x => _valid is null ? ToTokens(x, text.Keys.shape[1]) : x), _valid);
         var alpha = _valid is null ? Alpha(index) : Alpha(index) * _valid;
         var keys = alpha * picture.Keys + (1 - alpha) * text.Keys; // Eq. 5
         var values = alpha * picture.Values + (1 - alpha) * text.Values; // Eq. 6

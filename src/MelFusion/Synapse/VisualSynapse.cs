@@ -41,7 +41,7 @@ public sealed class VisualSynapse : nn.Module
         _logits = new(config, music, place);
         _normalisation = config.KeyValueNormalisation == KeyValueNormalisation.None
             ? null
-            : new([.. Layers.Select(layer => new KeyValueScale(layer.Width, config.NoiseLevels.Count, place))]);
+            : new([.. Layers.Select(layer => new KeyValueScale(layer.Width, config.NoiseLevels.Count, config.KeyValueNormalisation == KeyValueNormalisation.StandardiseByPart, place))]);
         RegisterComponents();
     }
 
@@ -79,7 +79,7 @@ public sealed class VisualSynapse : nn.Module
     public IKeyValueTap? Tap(CapturedKeyValues? picture, Tensor influence, Tensor? textMask) =>
         picture is null ? null : NewTap(picture, influence, textMask, everySample: false);
 
-    /// <summary>Sets what <see cref="KeyValueNormalisation.Standardise"/> and <see cref="KeyValueNormalisation.StandardiseByLevel"/> need, from training data.</summary>
+    /// <summary>Sets what every <see cref="KeyValueNormalisation"/> but none needs, from training data.</summary>
     /// <param name="pictures">Statistics of K^I and V^I as they are mixed (in mode Pool: pooled): those of every one of the config's noise levels, or the only ones.</param>
     /// <param name="music">Statistics of K^M and V^M over valid text tokens.</param>
     /// <exception cref="InvalidOperationException">The config does not standardise.</exception>
@@ -94,6 +94,32 @@ public sealed class VisualSynapse : nn.Module
         foreach (var (layer, scale) in Layers.Zip(scales))
         {
             scale.Set(pictures, music, layer.Name);
+        }
+    }
+
+    /// <summary>K^I and V^I of every sample moved by chance, the same way for all tokens, in deviations between training pictures: for training.</summary>
+    /// <param name="picture">(B, n, d) per layer.</param>
+    /// <param name="change">(B, 2 x the sum of the layers' widths): keys and values of the first layer, of the second, and so on.</param>
+    /// <exception cref="InvalidOperationException">The config does not standardise, so that no deviations are known.</exception>
+    internal CapturedKeyValues Move(CapturedKeyValues picture, Tensor change)
+    {
+        var scales = _normalisation ?? throw new InvalidOperationException("The synapse's config says key_value_normalisation: none.");
+        using var scope = NewDisposeScope();
+        var level = LevelOf(picture);
+        long at = 0;
+        var moved = new Dictionary<string, KeysAndValues>();
+        foreach (var (layer, scale) in Layers.Zip(scales))
+        {
+            var (keys, values) = (Part(layer.Width), Part(layer.Width));
+            moved[layer.Name] = scale.Move(picture.KeyValues[layer.Name], level, new(keys, values));
+        }
+
+        return new(moved, pooled: picture.IsPooled, timestep: picture.Timestep?.alias());
+
+        Tensor Part(long width)
+        {
+            at += width;
+            return change.narrow(1, at - width, width).unsqueeze(1); // (B, 1, d)
         }
     }
 

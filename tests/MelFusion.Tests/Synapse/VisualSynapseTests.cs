@@ -159,10 +159,10 @@ public class VisualSynapseTests
         ofMusic.Add(text.KeyValues, reference.Mask);
         reference.Synapse.SetStatistics([ofPictures], ofMusic);
 
-        var scale = new KeyValueScale(reference.Synapse.Layers[0].Width, 0, Placement.Cpu);
+        var scale = new KeyValueScale(reference.Synapse.Layers[0].Width, 0, false, Placement.Cpu);
         string layer = reference.Synapse.Layers[0].Name;
         scale.Set([ofPictures], ofMusic, layer);
-        var (keys, _) = scale.Apply(picture.KeyValues[layer], null);
+        var (keys, _) = scale.Apply(picture.KeyValues[layer], null, null);
         var valid = text.KeyValues[layer].Keys.reshape(-1, keys.shape[2])[reference.Mask.reshape(-1)];
 
         keys.mean([0, 1]).ShouldMatch(valid.mean([0L]), 1e-4);
@@ -171,18 +171,86 @@ public class VisualSynapseTests
         reference.Synapse.state_dict().Keys.ShouldContain("normalisation.0.image.key_mean");
     }
 
-    [Theory]
-    [InlineData(20, false)]
-    [InlineData(300, false)]
-    [InlineData(500, false)]
-    [InlineData(501, true)]
-    [InlineData(950, true)]
-    public void Keys_and_values_are_standardised_by_the_nearest_noise_level_the_lower_on_a_tie(long timestep, bool noisy)
+    [Fact]
+    public void Standardised_by_part_what_tells_pictures_apart_is_half_of_what_the_music_gets()
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        using var byLevel = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByLevel, NoiseLevels = [100, 900] }, load: false);
-        using var forAll = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.Standardise }, load: false);
+        using var generator = new Generator(5);
+        const int Pictures = 400, Tokens = 6, Width = 8;
+        KeysAndValues Drawn(double means, double details) => new KeysAndValues(torch.zeros(Pictures, 1, Width), torch.zeros(Pictures, 1, Width))
+            .Select(zero => zero + 5 + means * randn([Pictures, 1, Width], generator: generator) + details * randn([Pictures, Tokens, Width], generator: generator));
+        var pictures = new Dictionary<string, KeysAndValues> { ["layer"] = Drawn(0.1, 1) };
+        var mask = arange(Tokens).lt(4).expand(Pictures, Tokens);
+        using KeyValueStatistics ofPictures = new(), ofMusic = new();
+        ofPictures.Add(pictures, mask);
+        ofMusic.Add(new Dictionary<string, KeysAndValues> { ["layer"] = Drawn(0, 3) });
+        var valid = mask.to(ScalarType.Float32).unsqueeze(2);
+
+        var (whole, parts) = (Scaled(parts: false), Scaled(parts: true));
+        Deviation(KeyValueStatistics.MeanOf(whole, valid)).ShouldBeInRange(1, 2, "a mean of four tokens that differ, whatever the picture");
+        var mean = KeyValueStatistics.MeanOf(parts, valid);
+        Deviation(mean).ShouldBe(3 * Math.Sqrt(0.5), 0.1);
+        Deviation((parts - mean)[mask]).ShouldBe(3 * Math.Sqrt(0.5), 0.1);
+        parts[mask].mean().item<float>().ShouldBe(5, 0.1);
+
+        var shorter = Scaled(parts: true, tokens: 4);
+        shorter.ShouldMatch(parts.narrow(1, 0, 4), 1e-5, "padding has no part in a picture's mean");
+
+        Tensor Scaled(bool parts, int tokens = Tokens)
+        {
+            var scale = new KeyValueScale(Width, 0, parts, Placement.Cpu);
+            scale.Set([ofPictures], ofMusic, "layer");
+            return scale.Apply(pictures["layer"].Select(x => x.narrow(1, 0, tokens)), null, valid.narrow(1, 0, tokens)).Keys;
+        }
+
+        static double Deviation(Tensor x) => x.reshape(-1, Width).std(0, false).mean().item<float>();
+    }
+
+    [Fact]
+    public void Chance_moves_all_tokens_of_a_picture_alike_by_deviations_between_pictures()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var reference = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart, NoiseLevels = [100, 900] }, load: false);
+        using var recorded = reference.Picture();
+        using var picture = new CapturedKeyValues(recorded.KeyValues, timestep: tensor(new[] { 900L }));
+        using KeyValueStatistics low = new(), high = new(), ofMusic = new();
+        low.Add(picture.KeyValues);
+        high.Add(picture.KeyValues.ToDictionary(layer => layer.Key, layer => layer.Value.Select(x => 3 * x)));
+        using var text = reference.Music.ProjectText(reference.Io["music.text"]);
+        ofMusic.Add(text.KeyValues, reference.Mask);
+        reference.Synapse.SetStatistics([low, high], ofMusic);
+        var change = torch.zeros(2, reference.Synapse.Layers.Sum(layer => 2L * layer.Width));
+        change[1, reference.Synapse.Layers[0].Width] = 1; // the first layer's first value, in the second sample
+
+        using var moved = reference.Synapse.Move(picture, change);
+
+        string first = reference.Synapse.Layers[0].Name;
+        var difference = moved.KeyValues[first].Values - picture.KeyValues[first].Values;
+        var deviation = reference.Synapse.state_dict()["normalisation.0.image.value_deviation"][1, 0];
+        difference[1, TensorIndex.Colon, 0].ShouldMatch(deviation.expand(difference.shape[1]), 1e-4);
+        difference[0].abs().max().item<float>().ShouldBe(0);
+        difference[1].narrow(1, 1, difference.shape[2] - 1).abs().max().item<float>().ShouldBe(0);
+        moved.KeyValues[first].Keys.ShouldMatch(picture.KeyValues[first].Keys, 0);
+        using var plain = new Reference(new(), load: false);
+        Should.Throw<InvalidOperationException>(() => plain.Synapse.Move(picture, change));
+    }
+
+    [Theory]
+    [InlineData(KeyValueNormalisation.StandardiseByLevel, 20, false)]
+    [InlineData(KeyValueNormalisation.StandardiseByLevel, 300, false)]
+    [InlineData(KeyValueNormalisation.StandardiseByLevel, 500, false)]
+    [InlineData(KeyValueNormalisation.StandardiseByLevel, 501, true)]
+    [InlineData(KeyValueNormalisation.StandardiseByLevel, 950, true)]
+    [InlineData(KeyValueNormalisation.StandardiseByPart, 500, false)]
+    [InlineData(KeyValueNormalisation.StandardiseByPart, 501, true)]
+    public void Keys_and_values_are_standardised_by_the_nearest_noise_level_the_lower_on_a_tie(KeyValueNormalisation normalisation, long timestep, bool noisy)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var byLevel = new Reference(new() { KeyValueNormalisation = normalisation, NoiseLevels = [100, 900] }, load: false);
+        using var forAll = new Reference(new() { KeyValueNormalisation = normalisation, NoiseLevels = [100] }, load: false);
         using var recorded = byLevel.Picture();
         recorded.Timestep!.ShouldMatch(byLevel.Io["timestep"], 0);
         using var picture = new CapturedKeyValues(recorded.KeyValues, timestep: tensor(new[] { timestep }));
@@ -202,6 +270,7 @@ public class VisualSynapseTests
 
     [Theory]
     [InlineData(KeyValueNormalisation.StandardiseByLevel)]
+    [InlineData(KeyValueNormalisation.StandardiseByPart)]
     [InlineData(KeyValueNormalisation.StandardiseByLevel, 500, 500)]
     [InlineData(KeyValueNormalisation.Standardise, 1, 500)]
     public void Noise_levels_that_cannot_be_are_refused(KeyValueNormalisation normalisation, params int[] levels) =>

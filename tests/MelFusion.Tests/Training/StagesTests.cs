@@ -31,7 +31,7 @@ public sealed class StagesTests : IDisposable
 
         ConfigFile.Read<AutoencoderKlConfig>(In("model/vae/config.json")).ScalingFactor.ShouldNotBe(0.18215);
         ConfigFile.Read<NoiseScheduleConfig>(In("model/scheduler/scheduler_config.json")).PredictionType.ShouldBe(PredictionType.VPrediction);
-        ConfigFile.Read<SynapseConfig>(In("model/synapse/config.json")).KeyValueNormalisation.ShouldBe(KeyValueNormalisation.StandardiseByLevel);
+        ConfigFile.Read<SynapseConfig>(In("model/synapse/config.json")).KeyValueNormalisation.ShouldBe(KeyValueNormalisation.StandardiseByPart);
         using (var written = Safetensors.Open(In("model/synapse/model.safetensors")))
         {
             written.Contains("alpha_logit.decoder").ShouldBeTrue();
@@ -44,6 +44,10 @@ public sealed class StagesTests : IDisposable
 
         var onTrain = ConditionComparison.Measure(Music("music"), "train", 2);
         (onTrain.Clips, onTrain.Loss.Count, onTrain.Difference.Count).ShouldBe((2, 10, 8));
+        onTrain.ByTimestep.Select(level => level.Timestep).ShouldBe([300L, 700]);
+        onTrain.ByTimestep.Average(level => level.Difference["shuffled_text"].Mean).ShouldBe(onTrain.Difference["shuffled_text"].Mean, 1e-9);
+        onTrain.Write(In("on-train.json"), In("on-train.csv"));
+        File.ReadAllLines(In("on-train.csv")).Select(line => line.Split(',')[1]).ShouldBe(["timestep", "300", "700", "300", "700"]);
 
         byte[] expected = File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors"));
         Should.Throw<OperationCanceledException>(() => Killed(Music("killed"), afterStep: 1));
@@ -72,6 +76,8 @@ public sealed class StagesTests : IDisposable
         TrainingRun.Run(whole with { StartFrom = In("model") }).Loss.ShouldNotBe(first);
         Should.Throw<MelFusionException>(() => TrainingRun.Run(whole with { Output = In("odd"), MusicLdm = whole.MusicLdm with { CropFrames = 3 } }))
             .Message.ShouldContain("crop_frames");
+        Should.Throw<MelFusionException>(() => TrainingRun.Run(whole with { Output = In("plain"), MusicLdm = whole.MusicLdm with { Synapse = new() } }))
+            .Message.ShouldContain("picture_noise");
     }
 
     [Fact]
@@ -126,7 +132,7 @@ public sealed class StagesTests : IDisposable
         MusicLdm = new()
         {
             Network = UNetConfig.Tiny with { CrossAttentionDim = 16 }, InversionSteps = 5, PictureViews = 3, SameGamePictures = 0.5, Samples = 1, ValidationTimesteps = [300, 700],
-            Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByLevel },
+            PictureNoise = 0.5, TimestepPower = 2, Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart },
         },
     };
 

@@ -32,6 +32,8 @@ public sealed class TrainingConfigTests : IDisposable
     [InlineData("""{ "stage": "mel-vae", "output": "x", "steps": 9, "optimiser": { "decay_steps": 8 } }""", "decay_steps")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "picture_views": 0 } }""", "picture_views")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "same_game_pictures": 1.5 } }""", "same_game_pictures")]
+    [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "picture_noise": -1 } }""", "picture_noise")]
+    [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "timestep_power": 0 } }""", "timestep_power")]
     [InlineData("""[]""", "one JSON object")]
     public void A_wrong_config_is_refused_in_one_sentence(string json, string says) =>
         Should.Throw<MelFusionException>(() => TrainingConfig.Read(Write("wrong.json", json))).Message.ShouldContain(says);
@@ -57,6 +59,17 @@ public sealed class TrainingConfigTests : IDisposable
         (At(0), At(9), At(10)).ShouldBe((0.1, 1, 1));
         At(55).ShouldBe(0.55, 1e-6);
         At(100).ShouldBe(0.1, 1e-9);
+    }
+
+    [Theory]
+    [InlineData(1, 0.5)]
+    [InlineData(2, 2 / 3.0)]
+    [InlineData(3, 0.75)]
+    public void Timesteps_lie_nearer_to_noise_the_higher_their_power(double power, double mean)
+    {
+        long[] drawn = [.. Enumerable.Range(0, 4000).Select(sample => StepRandom.Timestep(StepRandom.Choices(3, 1, sample), 1000, power))];
+        drawn.ShouldAllBe(t => t >= 0 && t < 1000);
+        (drawn.Average() / 1000).ShouldBe(mean, 0.02);
     }
 
     [Fact]
