@@ -64,7 +64,11 @@ public sealed class ConditionComparison
     {
         (_losses, _timesteps, _clips) = (losses, timesteps, clips);
         (Loss, Difference) = Compare(levels => [.. Enumerable.Range(0, Clips).Select(clip => levels.Average(level => level[clip]))]);
-        ByTimestep = [.. timesteps.Select((t, i) => Compare(levels => levels[i]) is var (loss, difference) ? new LevelComparison(t, loss, difference) : null!)];
+        ByTimestep = [.. timesteps.Select((t, i) =>
+        {
+            var (loss, difference) = Compare(levels => levels[i]);
+            return new LevelComparison(t, loss, difference);
+        })];
     }
 
     internal static IReadOnlyList<string> Conditions { get; } = [Right, ShuffledPicture, NoPicture, ShuffledText, NoText, ShuffledPictureNoText, Nothing, FullText, ShuffledPictureFullText, OtherSource];

@@ -69,6 +69,7 @@ internal sealed class MeasureCommand : Command
                 Precision = Processor.Resolve(Precision.Auto) == Precision.Bf16 ? ComputePrecision.Bf16 : ComputePrecision.Fp32,
             },
             settings.Split, settings.Conditions, progress, _session.Cancellation));
+        conditions?.Write(Path.Combine(settings.Report, "conditions.json"), Path.Combine(settings.Report, "conditions.csv"));
         using var model = MelFusionModel.Load(ModelFolder.Open(folder));
         var clips = HeldOut(settings);
         string sounds = Path.Combine(settings.Report, "clips");
@@ -88,7 +89,6 @@ internal sealed class MeasureCommand : Command
                 return new(Path.GetFileName(Path.GetFullPath(folder)), model.WeightsSha256, settings.Split, conditions, reconstruction, sound);
             });
         figures.Write(settings.Report);
-        conditions?.Write(Path.Combine(settings.Report, "conditions.json"), Path.Combine(settings.Report, "conditions.csv"));
         console.Write(figures.Table());
         if (settings.Json)
         {

@@ -12,7 +12,7 @@ internal sealed record MeasureSettings
     /// <summary>Which clips: train, validation or test (default: test).</summary>
     public string Split { get; init; } = "test";
 
-    /// <summary>Clips whose losses under right and wrong texts and pictures are compared, by Eq. 7 at the noise levels 500, 700 and 900 of 1000 (default: 500; 0: none).</summary>
+    /// <summary>Clips whose losses under right and wrong texts and pictures are compared, by Eq. 7 at the timesteps 500, 700 and 900 of 1000, in all and one by one (default: 500; 0: none).</summary>
     public int Conditions { get; init; } = 500;
 
     /// <summary>Clips that go through the autoencoder and the vocoders (default: 50; 0: none).</summary>

@@ -22,7 +22,7 @@ internal static class StepRandom
     /// <summary>A plain .NET source of chance for choices that are no tensors.</summary>
     public static Random Choices(long seed, long step, long sample) => new((int)(Number(seed, step, sample ^ 0x5eed) & int.MaxValue));
 
-    /// <summary>A timestep below <paramref name="count"/>, with a density in proportion to t to the power less one: with 1 all alike.</summary>
+    /// <summary>A timestep below <paramref name="count"/>, in proportion to t to the power less one: with 1 all alike.</summary>
     public static long Timestep(Random choices, int count, double power) => power == 1
         ? choices.NextInt64(count)
         : (long)(count * Math.Pow(choices.NextDouble(), 1 / power));

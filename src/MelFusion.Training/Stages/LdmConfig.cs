@@ -81,12 +81,12 @@ public sealed record MusicLdmConfig : LdmConfig
     public double SameGamePictures { get; init; }
 
     /// <summary>
-    /// Chance that is added to K^I and V^I of every sample, the same for all tokens, in deviations between training pictures; 0: none. With few
-    /// pictures the network learns each as a point; with noise it learns what pictures near each other have in common.
+    /// Deviation of the Gaussian noise that is added to K^I and V^I of every sample, the same to all tokens of a picture, in deviations of the synapse's
+    /// statistics; 0: none. With few pictures each is learned as a point; with noise, what pictures near each other have in common.
     /// </summary>
     public double PictureNoise { get; init; }
 
-    /// <summary>Timesteps are drawn with a density that grows with this power of t less one: 1 draws all alike, 2 twice as many near noise as on average.</summary>
+    /// <summary>Timesteps are drawn as T u^(1/p), u uniform: 1 draws all alike, 2 in proportion to t, so that half of them lie above 0.7 T.</summary>
     public double TimestepPower { get; init; } = 1;
 
     /// <summary>Steps of the pictures' DDIM inversion.</summary>

@@ -14,8 +14,8 @@ namespace MelFusion.Training.Stages;
 /// <param name="Timestep">t.</param>
 /// <param name="Caption">The text; empty: the null text.</param>
 /// <param name="Picture">What the picture's UNet is to see, and the timestep it is given; null: no picture.</param>
-/// <param name="PictureChange">How K^I and V^I are moved, (2 x the sum of the layers' widths) in deviations; null: not at all.</param>
-internal sealed record MusicSample(Tensor Clean, Tensor Noise, long Timestep, string Caption, (Tensor Latent, long Timestep)? Picture, Tensor? PictureChange = null);
+/// <param name="KeyValueNoise">Noise on K^I and V^I, (2 x the sum of the layers' widths) in deviations; null: none.</param>
+internal sealed record MusicSample(Tensor Clean, Tensor Noise, long Timestep, string Caption, (Tensor Latent, long Timestep)? Picture, Tensor? KeyValueNoise = null);
 
 /// <summary>Algorithm 1, lines 5 to 8, for a batch: K^I and V^I, the music's prediction with them, and the loss.</summary>
 /// <param name="network">eps_theta.</param>
@@ -33,8 +33,8 @@ internal sealed class MusicObjective(
         var (clean, noise) = (stack(samples.Select(sample => sample.Clean)), stack(samples.Select(sample => sample.Noise)));
         var t = tensor(samples.Select(sample => sample.Timestep).ToArray());
         var (states, mask) = texts.Get([.. samples.Select(sample => sample.Caption)]);
-        var change = samples.All(sample => sample.PictureChange is not null) ? stack(samples.Select(sample => sample.PictureChange!)) : null;
-        var prediction = Predict(loss.Diffuse(clean, noise, t), t, states, mask, [.. samples.Select(sample => sample.Picture)], change);
+        var keyValueNoise = samples.All(sample => sample.KeyValueNoise is not null) ? stack(samples.Select(sample => sample.KeyValueNoise!)) : null;
+        var prediction = Predict(loss.Diffuse(clean, noise, t), t, states, mask, [.. samples.Select(sample => sample.Picture)], keyValueNoise);
         return loss.PerSample(prediction, clean, noise, t);
     }
 
@@ -56,12 +56,12 @@ internal sealed class MusicObjective(
     /// <param name="states">(B, s, c).</param>
     /// <param name="mask">(B, s), true where a token is valid.</param>
     /// <param name="pictures">One per sample; null: none.</param>
-    /// <param name="change">How K^I and V^I are moved, (B, 2 x the sum of the layers' widths); null: not at all.</param>
-    public Tensor Predict(Tensor noisy, Tensor t, Tensor states, Tensor mask, IReadOnlyList<(Tensor Latent, long Timestep)?> pictures, Tensor? change = null)
+    /// <param name="keyValueNoise">Noise on K^I and V^I, (B, 2 x the sum of the layers' widths) in deviations; null: none.</param>
+    public Tensor Predict(Tensor noisy, Tensor t, Tensor states, Tensor mask, IReadOnlyList<(Tensor Latent, long Timestep)?> pictures, Tensor? keyValueNoise = null)
     {
         using var seen = Capture(pictures);
-        using var moved = seen is not null && change is not null ? synapse.Move(seen, change) : null;
-        var captured = moved ?? seen;
+        using var perturbed = seen is not null && keyValueNoise is not null ? synapse.Perturb(seen, keyValueNoise) : null;
+        var captured = perturbed ?? seen;
         var influence = tensor(pictures.Select(picture => picture is null ? 0f : 1f).ToArray());
         var tap = synapse.Tap(captured, influence, mask);
         return network.Forward(noisy.to(precision), t, states, mask, tap).to(ScalarType.Float32);

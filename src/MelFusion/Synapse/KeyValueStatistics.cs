@@ -124,12 +124,12 @@ internal sealed class KeyValueScale : nn.Module
         Scale(picture.Keys, level, valid, channels => (channels.KeyMean, channels.KeyDeviation)),
         Scale(picture.Values, level, valid, channels => (channels.ValueMean, channels.ValueDeviation)));
 
-    /// <summary>Adds to each sample's tokens a change of its own, in deviations of the pictures' statistics.</summary>
+    /// <summary>Adds noise in deviations of the pictures' statistics, the same to all tokens of a picture.</summary>
     /// <param name="picture">K^I and V^I, (B, n, d).</param>
     /// <param name="level">As for <see cref="Apply"/>.</param>
-    /// <param name="change">(B, 1, d) for keys and for values.</param>
-    public KeysAndValues Move(KeysAndValues picture, Tensor? level, KeysAndValues change) => new(
-        picture.Keys + change.Keys * Row(_image.KeyDeviation, level), picture.Values + change.Values * Row(_image.ValueDeviation, level));
+    /// <param name="noise">(B, 1, d) for keys and for values.</param>
+    public KeysAndValues Perturb(KeysAndValues picture, Tensor? level, KeysAndValues noise) => new(
+        picture.Keys + noise.Keys * Row(_image.KeyDeviation, level), picture.Values + noise.Values * Row(_image.ValueDeviation, level));
 
     public void Set(IReadOnlyList<KeyValueStatistics> pictures, KeyValueStatistics music, string layer)
     {

@@ -85,8 +85,8 @@ public sealed record SynapseConfig
     public KeyValueNormalisation KeyValueNormalisation { get; init; } = KeyValueNormalisation.None;
 
     /// <summary>
-    /// For <see cref="KeyValueNormalisation.StandardiseByLevel"/> and <see cref="KeyValueNormalisation.StandardiseByPart"/>: the timesteps of the picture's inversion that have statistics, rising; the
-    /// nearest one serves a timestep between them, the lower on a tie. Training fills it in.
+    /// For <see cref="KeyValueNormalisation.StandardiseByLevel"/> and <see cref="KeyValueNormalisation.StandardiseByPart"/>: the timesteps of
+    /// the picture's inversion that have statistics, rising; the nearest one serves a timestep between them, the lower on a tie. Training fills it in.
     /// </summary>
     public IReadOnlyList<long> NoiseLevels { get; init; } = [];
 

@@ -97,29 +97,29 @@ public sealed class VisualSynapse : nn.Module
         }
     }
 
-    /// <summary>K^I and V^I of every sample moved by chance, the same way for all tokens, in deviations between training pictures: for training.</summary>
+    /// <summary>K^I and V^I with noise, the same on all tokens of a picture, in deviations of the statistics: for training.</summary>
     /// <param name="picture">(B, n, d) per layer.</param>
-    /// <param name="change">(B, 2 x the sum of the layers' widths): keys and values of the first layer, of the second, and so on.</param>
+    /// <param name="noise">(B, 2 x the sum of the layers' widths): keys and values of the first layer, of the second, and so on.</param>
     /// <exception cref="InvalidOperationException">The config does not standardise, so that no deviations are known.</exception>
-    internal CapturedKeyValues Move(CapturedKeyValues picture, Tensor change)
+    internal CapturedKeyValues Perturb(CapturedKeyValues picture, Tensor noise)
     {
         var scales = _normalisation ?? throw new InvalidOperationException("The synapse's config says key_value_normalisation: none.");
         using var scope = NewDisposeScope();
         var level = LevelOf(picture);
         long at = 0;
-        var moved = new Dictionary<string, KeysAndValues>();
+        var perturbed = new Dictionary<string, KeysAndValues>();
         foreach (var (layer, scale) in Layers.Zip(scales))
         {
-            var (keys, values) = (Part(layer.Width), Part(layer.Width));
-            moved[layer.Name] = scale.Move(picture.KeyValues[layer.Name], level, new(keys, values));
+            var (keys, values) = (Next(layer.Width), Next(layer.Width));
+            perturbed[layer.Name] = scale.Perturb(picture.KeyValues[layer.Name], level, new(keys, values));
         }
 
-        return new(moved, pooled: picture.IsPooled, timestep: picture.Timestep?.alias());
+        return new(perturbed, pooled: picture.IsPooled, timestep: picture.Timestep?.alias());
 
-        Tensor Part(long width)
+        Tensor Next(long width)
         {
             at += width;
-            return change.narrow(1, at - width, width).unsqueeze(1); // (B, 1, d)
+            return noise.narrow(1, at - width, width).unsqueeze(1); // (B, 1, d)
         }
     }
 

@@ -208,7 +208,7 @@ public class VisualSynapseTests
     }
 
     [Fact]
-    public void Chance_moves_all_tokens_of_a_picture_alike_by_deviations_between_pictures()
+    public void Noise_is_the_same_on_all_tokens_of_a_picture_and_counts_in_deviations_of_the_level()
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -221,20 +221,20 @@ public class VisualSynapseTests
         using var text = reference.Music.ProjectText(reference.Io["music.text"]);
         ofMusic.Add(text.KeyValues, reference.Mask);
         reference.Synapse.SetStatistics([low, high], ofMusic);
-        var change = torch.zeros(2, reference.Synapse.Layers.Sum(layer => 2L * layer.Width));
-        change[1, reference.Synapse.Layers[0].Width] = 1; // the first layer's first value, in the second sample
+        var noise = torch.zeros(2, reference.Synapse.Layers.Sum(layer => 2L * layer.Width));
+        noise[1, reference.Synapse.Layers[0].Width] = 1; // the first layer's first value, in the second sample
 
-        using var moved = reference.Synapse.Move(picture, change);
+        using var perturbed = reference.Synapse.Perturb(picture, noise);
 
         string first = reference.Synapse.Layers[0].Name;
-        var difference = moved.KeyValues[first].Values - picture.KeyValues[first].Values;
+        var difference = perturbed.KeyValues[first].Values - picture.KeyValues[first].Values;
         var deviation = reference.Synapse.state_dict()["normalisation.0.image.value_deviation"][1, 0];
         difference[1, TensorIndex.Colon, 0].ShouldMatch(deviation.expand(difference.shape[1]), 1e-4);
         difference[0].abs().max().item<float>().ShouldBe(0);
         difference[1].narrow(1, 1, difference.shape[2] - 1).abs().max().item<float>().ShouldBe(0);
-        moved.KeyValues[first].Keys.ShouldMatch(picture.KeyValues[first].Keys, 0);
+        perturbed.KeyValues[first].Keys.ShouldMatch(picture.KeyValues[first].Keys, 0);
         using var plain = new Reference(new(), load: false);
-        Should.Throw<InvalidOperationException>(() => plain.Synapse.Move(picture, change));
+        Should.Throw<InvalidOperationException>(() => plain.Synapse.Perturb(picture, noise));
     }
 
     [Theory]
