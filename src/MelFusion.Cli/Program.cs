@@ -7,5 +7,6 @@ CultureInfo.CurrentUICulture = CultureInfo.InvariantCulture;
 CultureInfo.DefaultThreadCurrentCulture = CultureInfo.InvariantCulture;
 CultureInfo.DefaultThreadCurrentUICulture = CultureInfo.InvariantCulture;
 
+TorchLog.ShowErrorsOnly();
 using var interruption = new Interruption();
 return Application.Run(args, Session.OfTerminal(interruption));
