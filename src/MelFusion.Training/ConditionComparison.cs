@@ -86,7 +86,7 @@ public sealed class ConditionComparison
     /// <summary>Every wrong condition less its right one ("right"; "no_text" for the two that have no text, "full_text" for the one with the fullest), by the wrong one's name.</summary>
     public IReadOnlyDictionary<string, PairedDifference> Difference { get; }
 
-    /// <summary>The same at every noise level by itself: a picture decides most where there is hardly anything but noise.</summary>
+    /// <summary>The same at every noise level by itself: a mean over levels may hide that a picture helps at one and harms at another.</summary>
     public IReadOnlyList<LevelComparison> ByTimestep { get; }
 
     internal IReadOnlyList<(string Name, double Value)> Figures =>
