@@ -129,7 +129,7 @@ public sealed class ConditionComparison
             from clip in Enumerable.Range(0, Clips)
             from level in Enumerable.Range(0, _timesteps.Count)
             let losses = Conditions.Select(condition => _losses[condition][level][clip].ToString("G7", CultureInfo.InvariantCulture))
-            select string.Create(CultureInfo.InvariantCulture, $"\"{_clips[clip].Id.Replace("\"", "\"\"", StringComparison.Ordinal)}\",{_timesteps[level]},{string.Join(',', losses)}");
+            select string.Create(CultureInfo.InvariantCulture, $"{Csv.Cell(_clips[clip].Id)},{_timesteps[level]},{string.Join(',', losses)}");
         File.WriteAllLines(csv, lines.Prepend(string.Join(',', Conditions.Prepend("timestep").Prepend("id"))));
     }
 

@@ -120,18 +120,18 @@ public sealed record TableResult
         {
             foreach (var (name, metric) in row.Figures)
             {
-                csv.Append(CultureInfo.InvariantCulture, $"{Quoted(row.Row)},here,{name},{metric.Value:R},{metric.Low:R},{metric.High:R},{row.Clips},{Quoted(ReportWriter.Note(metric))}\n");
+                csv.Append(CultureInfo.InvariantCulture, $"{Csv.Cell(row.Row)},here,{name},{metric.Value:R},{metric.Low:R},{metric.High:R},{row.Clips},{Csv.Cell(ReportWriter.Note(metric))}\n");
             }
 
             foreach (var (set, figures) in row.Paper)
             {
                 foreach (var (name, value) in figures)
                 {
-                    csv.Append(CultureInfo.InvariantCulture, $"{Quoted(row.Row)},{Quoted(set)},{name},{value:R},,,,\n");
+                    csv.Append(CultureInfo.InvariantCulture, $"{Csv.Cell(row.Row)},{Csv.Cell(set)},{name},{value:R},,,,\n");
                 }
             }
 
-            csv.Append(row.Missing is null ? string.Empty : $"{Quoted(row.Row)},here,,,,,0,{Quoted(row.Missing)}\n");
+            csv.Append(row.Missing is null ? string.Empty : $"{Csv.Cell(row.Row)},here,,,,,0,{Csv.Cell(row.Missing)}\n");
         }
 
         foreach (var (control, figures) in Controls)
@@ -192,7 +192,4 @@ public sealed record TableResult
 
         return sum / (0.5 * pairs.Count * (pairs.Count - 1));
     }
-
-    private static string Quoted(string text) =>
-        text.AsSpan().IndexOfAny(",\"\n") < 0 ? text : $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
 }

@@ -27,14 +27,10 @@ internal sealed class MusicLdmStage : ITrainingStage
     public MusicLdmStage(TrainingConfig config, StageContext context)
     {
         (_config, _settings, _context) = (config, config.MusicLdm, context);
+        RequireWholeCells();
+        RequireDeviations();
         _model = new(context, _settings, "train", "validation");
         (_train, _validation) = (_model["train"], _model["validation"]);
-        RequireWholeCells();
-        if (_settings.PictureNoise > 0 && _model.Synapse.Config.KeyValueNormalisation == KeyValueNormalisation.None)
-        {
-            throw new MelFusionException("music_ldm.picture_noise counts in deviations of the pictures' statistics: set synapse.key_value_normalisation to other than none, or picture_noise to 0.");
-        }
-
         _model.PrepareSynapse(config.StartFrom, (sample, timestep) => Draw(BeforeTraining, sample, timestep));
     }
 
@@ -96,7 +92,7 @@ internal sealed class MusicLdmStage : ITrainingStage
         return new(
             clean, randn(clean.shape, generator: generator), t,
             dropText ? string.Empty : caption, dropPicture ? null : _train.Trajectories.At(picture, t, view),
-            _settings.PictureNoise > 0 ? _settings.PictureNoise * randn(_model.Synapse.Layers.Sum(layer => 2L * layer.Width), generator: generator) : null);
+            _settings.PictureNoise > 0 ? _settings.PictureNoise * randn(_model.Synapse.NoiseWidth, generator: generator) : null);
     }
 
     private void RequireWholeCells()
@@ -105,6 +101,14 @@ internal sealed class MusicLdmStage : ITrainingStage
         if (_settings.CropFrames is { } frames && (frames < cell || frames % cell != 0))
         {
             throw new MelFusionException($"music_ldm.crop_frames is {frames} and must be a multiple of {cell}, as the network halves it {_settings.Network.Levels - 1} times.");
+        }
+    }
+
+    private void RequireDeviations()
+    {
+        if (_settings.PictureNoise > 0 && _settings.Synapse.KeyValueNormalisation == KeyValueNormalisation.None)
+        {
+            throw new MelFusionException("music_ldm.picture_noise counts in deviations of the pictures' statistics: set synapse.key_value_normalisation to other than none, or picture_noise to 0.");
         }
     }
 

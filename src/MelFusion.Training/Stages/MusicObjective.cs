@@ -14,7 +14,7 @@ namespace MelFusion.Training.Stages;
 /// <param name="Timestep">t.</param>
 /// <param name="Caption">The text; empty: the null text.</param>
 /// <param name="Picture">What the picture's UNet is to see, and the timestep it is given; null: no picture.</param>
-/// <param name="KeyValueNoise">Noise on K^I and V^I, (2 x the sum of the layers' widths) in deviations; null: none.</param>
+/// <param name="KeyValueNoise">Noise on K^I and V^I, (<see cref="VisualSynapse.NoiseWidth"/>) in deviations; null: none.</param>
 internal sealed record MusicSample(Tensor Clean, Tensor Noise, long Timestep, string Caption, (Tensor Latent, long Timestep)? Picture, Tensor? KeyValueNoise = null);
 
 /// <summary>Algorithm 1, lines 5 to 8, for a batch: K^I and V^I, the music's prediction with them, and the loss.</summary>
@@ -56,7 +56,7 @@ internal sealed class MusicObjective(
     /// <param name="states">(B, s, c).</param>
     /// <param name="mask">(B, s), true where a token is valid.</param>
     /// <param name="pictures">One per sample; null: none.</param>
-    /// <param name="keyValueNoise">Noise on K^I and V^I, (B, 2 x the sum of the layers' widths) in deviations; null: none.</param>
+    /// <param name="keyValueNoise">Noise on K^I and V^I, (B, <see cref="VisualSynapse.NoiseWidth"/>) in deviations; null: none.</param>
     public Tensor Predict(Tensor noisy, Tensor t, Tensor states, Tensor mask, IReadOnlyList<(Tensor Latent, long Timestep)?> pictures, Tensor? keyValueNoise = null)
     {
         using var seen = Capture(pictures);

@@ -12,7 +12,7 @@ namespace MelFusion.Synapse;
 /// </summary>
 public sealed class KeyValueStatistics : IDisposable
 {
-    private readonly Dictionary<string, LayerMoments> _layers = [];
+    private readonly Dictionary<string, (TokenMoments Keys, TokenMoments Values)> _layers = [];
 
     /// <summary>Adds samples.</summary>
     /// <param name="keyValues">K and V by layer, (B, n, d): of a picture, or of <see cref="UNet.TextKeyValues"/>.</param>
@@ -23,22 +23,23 @@ public sealed class KeyValueStatistics : IDisposable
         using var noGrad = no_grad();
         foreach (var (layer, (keys, values)) in keyValues)
         {
-            var moments = _layers.TryGetValue(layer, out var known) ? known : _layers[layer] = new(new(keys), new(keys), new(keys), new(values), new(values), new(values));
-            Add(keys, mask, moments.Keys, moments.KeyMeans, moments.KeyDetails);
-            Add(values, mask, moments.Values, moments.ValueMeans, moments.ValueDetails);
+            var (ofKeys, ofValues) = _layers.TryGetValue(layer, out var known) ? known : _layers[layer] = (new(keys), new(values));
+            ofKeys.Add(keys, mask);
+            ofValues.Add(values, mask);
         }
     }
 
-    internal LayerMoments this[string layer] => _layers.TryGetValue(layer, out var moments)
+    internal (TokenMoments Keys, TokenMoments Values) this[string layer] => _layers.TryGetValue(layer, out var moments)
         ? moments
         : throw new InvalidOperationException($"No sample of {layer} was added to the statistics.");
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (var moments in _layers.Values.SelectMany(layer => layer.All))
+        foreach (var (keys, values) in _layers.Values)
         {
-            moments.Dispose();
+            keys.Dispose();
+            values.Dispose();
         }
     }
 
@@ -52,20 +53,31 @@ public sealed class KeyValueStatistics : IDisposable
             ? wide.mean([1L], keepdim: true)
             : (wide * valid).sum([1L], keepdim: true) / valid.sum([1L], keepdim: true).clamp_min(1);
     }
-
-    private static void Add(Tensor x, Tensor? mask, Moments tokens, Moments means, Moments details)
-    {
-        tokens.Add(x, mask);
-        var mean = MeanOf(x, mask?.to(ScalarType.Float32).unsqueeze(2));
-        means.Add(mean, null);
-        details.Add(x - mean, mask);
-    }
 }
 
-/// <summary>The moments of a layer's keys and values.</summary>
-internal sealed record LayerMoments(Moments Keys, Moments KeyMeans, Moments KeyDetails, Moments Values, Moments ValueMeans, Moments ValueDetails)
+/// <summary>The moments of tokens, of each sample's mean over them, and of what they differ from it.</summary>
+internal sealed class TokenMoments(Tensor like) : IDisposable
 {
-    public IEnumerable<Moments> All => [Keys, KeyMeans, KeyDetails, Values, ValueMeans, ValueDetails];
+    public Moments Tokens { get; } = new(like);
+
+    public Moments Means { get; } = new(like);
+
+    public Moments Details { get; } = new(like);
+
+    public void Add(Tensor x, Tensor? mask)
+    {
+        Tokens.Add(x, mask);
+        var mean = KeyValueStatistics.MeanOf(x, mask?.to(ScalarType.Float32).unsqueeze(2));
+        Means.Add(mean, null);
+        Details.Add(x - mean, mask);
+    }
+
+    public void Dispose()
+    {
+        Tokens.Dispose();
+        Means.Dispose();
+        Details.Dispose();
+    }
 }
 
 /// <summary>Count, sum and sum of squares per channel, in 64 bits.</summary>
@@ -133,17 +145,9 @@ internal sealed class KeyValueScale : nn.Module
 
     public void Set(IReadOnlyList<KeyValueStatistics> pictures, KeyValueStatistics music, string layer)
     {
-        if (_detail is null)
-        {
-            _image.Set([.. pictures.Select(level => (level[layer].Keys, level[layer].Values))]);
-        }
-        else
-        {
-            _image.Set([.. pictures.Select(level => (level[layer].KeyMeans, level[layer].ValueMeans))]);
-            _detail.Set([.. pictures.Select(level => (level[layer].KeyDetails, level[layer].ValueDetails))]);
-        }
-
-        _music.Set([(music[layer].Keys, music[layer].Values)]);
+        _image.Set([.. pictures.Select(level => _detail is null ? (level[layer].Keys.Tokens, level[layer].Values.Tokens) : (level[layer].Keys.Means, level[layer].Values.Means))]);
+        _detail?.Set([.. pictures.Select(level => (level[layer].Keys.Details, level[layer].Values.Details))]);
+        _music.Set([(music[layer].Keys.Tokens, music[layer].Values.Tokens)]);
     }
 
     private Tensor Scale(Tensor x, Tensor? level, Tensor? valid, Func<ChannelStatistics, (Tensor Mean, Tensor Deviation)> of)

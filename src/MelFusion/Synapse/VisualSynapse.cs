@@ -51,6 +51,9 @@ public sealed class VisualSynapse : nn.Module
     /// <summary>The layers where music meets a picture, in the order in which they run.</summary>
     public IReadOnlyList<AttentionLayer> Layers { get; }
 
+    /// <summary>Numbers that <see cref="Perturb"/> takes for a sample: one for every channel of every layer's keys and values.</summary>
+    internal long NoiseWidth => Layers.Sum(layer => 2L * layer.Width);
+
     /// <summary>Records from the picture's UNet what <see cref="Tap(CapturedKeyValues?, double, Tensor?)"/> needs.</summary>
     public KeyValueRecorder NewRecorder() => new(Layers, needsOutputs: Config.Mode == SynapseMode.Code);
 
@@ -99,7 +102,7 @@ public sealed class VisualSynapse : nn.Module
 
     /// <summary>K^I and V^I with noise, the same on all tokens of a picture, in deviations of the statistics: for training.</summary>
     /// <param name="picture">(B, n, d) per layer.</param>
-    /// <param name="noise">(B, 2 x the sum of the layers' widths): keys and values of the first layer, of the second, and so on.</param>
+    /// <param name="noise">(B, <see cref="NoiseWidth"/>): keys and values of the first layer, of the second, and so on.</param>
     /// <exception cref="InvalidOperationException">The config does not standardise, so that no deviations are known.</exception>
     internal CapturedKeyValues Perturb(CapturedKeyValues picture, Tensor noise)
     {

@@ -221,7 +221,7 @@ public class VisualSynapseTests
         using var text = reference.Music.ProjectText(reference.Io["music.text"]);
         ofMusic.Add(text.KeyValues, reference.Mask);
         reference.Synapse.SetStatistics([low, high], ofMusic);
-        var noise = torch.zeros(2, reference.Synapse.Layers.Sum(layer => 2L * layer.Width));
+        var noise = torch.zeros(2, reference.Synapse.NoiseWidth);
         noise[1, reference.Synapse.Layers[0].Width] = 1; // the first layer's first value, in the second sample
 
         using var perturbed = reference.Synapse.Perturb(picture, noise);
