@@ -18,6 +18,7 @@ internal sealed class MeasureCommand : Command
     private readonly Option<string?> _model = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Model), "folder");
     private readonly Option<string?> _data = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Data), "folder");
     private readonly Option<string?> _split = Setting.Text<MeasureSettings>(nameof(MeasureSettings.Split), 100);
+    private readonly Option<CaptionKind?> _captions = Setting.Choice<MeasureSettings, CaptionKind>(nameof(MeasureSettings.Captions));
     private readonly Option<long?> _conditions = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Conditions), 0, 1_000_000);
     private readonly Option<long?> _clips = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Clips), 0, 1_000_000);
     private readonly Option<long?> _seeds = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Seeds), 0, 1_000_000);
@@ -29,7 +30,7 @@ internal sealed class MeasureCommand : Command
     public MeasureCommand(Session session) : base("measure", Documentation.Id<MeasureCommand>())
     {
         _session = session;
-        Option[] options = [_model, _data, _split, _conditions, _clips, _seeds, _report, _cache, _json];
+        Option[] options = [_model, _data, _split, _captions, _conditions, _clips, _seeds, _report, _cache, _json];
         Array.ForEach(options, Add);
         SetAction(result => Run(Read(result)));
     }
@@ -42,6 +43,7 @@ internal sealed class MeasureCommand : Command
             Model = result.GetValue(_model),
             Data = result.GetValue(_data) ?? defaults.Data,
             Split = result.GetValue(_split) ?? defaults.Split,
+            Captions = result.GetValue(_captions) ?? defaults.Captions,
             Conditions = (int?)result.GetValue(_conditions) switch
             {
                 null => defaults.Conditions,
@@ -65,7 +67,7 @@ internal sealed class MeasureCommand : Command
             new()
             {
                 Stage = TrainingStage.MusicLdm, Model = folder, Data = settings.Data, Output = settings.Report, Cache = settings.Cache,
-                MusicLdm = new() { Weighting = LossWeighting.None, ValidationTimesteps = Timesteps },
+                MusicLdm = new() { Weighting = LossWeighting.None, ValidationTimesteps = Timesteps, Captions = settings.Captions },
                 Precision = Processor.Resolve(Precision.Auto) == Precision.Bf16 ? ComputePrecision.Bf16 : ComputePrecision.Fp32,
             },
             settings.Split, settings.Conditions, progress, _session.Cancellation));
@@ -103,7 +105,7 @@ internal sealed class MeasureCommand : Command
         string folder = Path.Combine(settings.Data, settings.Split);
         return [.. TrainingRow.ReadTable(settings.Data, settings.Split)
             .Where(row => row is { Audio: not null, Images.Count: > 0, Captions.Count: > 0 })
-            .Select(row => (row.Audio, Made: SetRow.FromTable(folder, row.Id, row.Images[0], row.Captions[0])))
+            .Select(row => (row.Audio, Made: SetRow.FromTable(folder, row.Id, row.Images[0], row.CaptionsOf(settings.Captions)[0])))
             .Select(clip => new HeldOutClip(clip.Made.Id, Path.Combine(folder, clip.Audio!), clip.Made.Picture!, clip.Made.Prompt!))];
     }
 }

@@ -1,3 +1,5 @@
+using MelFusion.Training.Data;
+
 namespace MelFusion.Cli.Commands;
 
 /// <summary>What <c>melfusion measure</c> was asked for.</summary>
@@ -11,6 +13,12 @@ internal sealed record MeasureSettings
 
     /// <summary>Which clips: train, validation or test (default: test).</summary>
     public string Split { get; init; } = "test";
+
+    /// <summary>
+    /// Texts of the clips: heard (what is heard alone, so that the picture has something to say) or all (also those that name game and scene); a table
+    /// without captions of the first kind has its own taken for them (default: heard).
+    /// </summary>
+    public CaptionKind Captions { get; init; } = CaptionKind.Heard;
 
     /// <summary>Clips whose losses under right and wrong texts and pictures are compared, by Eq. 7 at the timesteps 500, 700 and 900 of 1000, in all and one by one (default: 500; 0: none).</summary>
     public int Conditions { get; init; } = 500;

@@ -10,13 +10,16 @@ using static TorchSharp.torch;
 namespace MelFusion.Training.Data;
 
 /// <summary>A split as the music's stage sees it: rows, latents of the clips, trajectories of the pictures.</summary>
-internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Latents, TrajectorySet Trajectories) : IDisposable
+internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, CaptionKind Kind, LatentSet Latents, TrajectorySet Trajectories) : IDisposable
 {
     private readonly Dictionary<string, List<string>> _picturesOfGames = Rows.Where(row => row.Game is not null)
         .GroupBy(row => row.Game!, StringComparer.Ordinal).ToDictionary(game => game.Key, game => game.SelectMany(row => row.Images).Distinct(StringComparer.Ordinal).ToList());
 
     /// <summary>Number of clips.</summary>
     public int Count => Rows.Count;
+
+    /// <summary>A row's captions, of the kind that the music is made from.</summary>
+    public IReadOnlyList<string> Captions(int row) => Rows[row].CaptionsOf(Kind);
 
     /// <summary>All pictures of the game a row's tune is from; where it is from none, the row's own.</summary>
     public IReadOnlyList<string> OfSameGame(int row) => Rows[row].Game is { } game ? _picturesOfGames[game] : Rows[row].Images;
@@ -44,7 +47,7 @@ internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, LatentSet Late
             $"{ModelParts.Describe(model, "vae")} {MelSet.Describe(mel)} {context.Config.Precision} {mels.Frames}\n{string.Join('\n', rows.Select(row => row.Id))}",
             vae, null, mels.Count, i => ((mels.Get(i, 0, mels.Frames) - mel.Mean) / mel.Deviation).unsqueeze(0),
             context.Config.Dtype, context.Pool, (done, all) => context.Report($"encoding the music ({split})", done, all), context.Cancel);
-        return new(rows, latents, LoadTrajectories(split, context, settings, rows, picture, views));
+        return new(rows, settings.Captions, latents, LoadTrajectories(split, context, settings, rows, picture, views));
     }
 
     /// <inheritdoc/>

@@ -2,6 +2,16 @@ using System.Text.Json;
 
 namespace MelFusion.Training.Data;
 
+/// <summary>Which of a row's captions the music is made from.</summary>
+public enum CaptionKind
+{
+    /// <summary>All that is known, game and scene too.</summary>
+    All,
+
+    /// <summary>What is heard alone: what is seen is left for the picture to say.</summary>
+    Heard,
+}
+
 /// <summary>What training needs of a row of a split's table.jsonl; whatever else the row states is left alone.</summary>
 public sealed record TrainingRow
 {
@@ -18,6 +28,9 @@ public sealed record TrainingRow
 
     /// <summary>Captions; one is drawn at random every time.</summary>
     public IReadOnlyList<string> Captions { get; init; } = [];
+
+    /// <summary>Captions of what is heard alone; empty: the table has none.</summary>
+    public IReadOnlyList<string> HeardCaptions { get; init; } = [];
 
     /// <summary>What is seen in the pictures, in plain words; may be empty.</summary>
     public string Words { get; init; } = string.Empty;
@@ -43,6 +56,10 @@ public sealed record TrainingRow
         var rows = File.ReadLines(path).Select((line, i) => (line, i)).Where(l => !string.IsNullOrWhiteSpace(l.line)).Select(l => Parse(l.line, path, l.i + 1)).ToList();
         return rows.Count > 0 ? rows : throw new MelFusionException($"{path} has no rows; build the data again.");
     }
+
+    /// <summary>The captions of a kind, from rich to poor. Where a table keeps none of the music alone, its captions are taken to be that (as MeLBench's are).</summary>
+    /// <param name="kind">Which.</param>
+    public IReadOnlyList<string> CaptionsOf(CaptionKind kind) => kind == CaptionKind.Heard && HeardCaptions.Count > 0 ? HeardCaptions : Captions;
 
     private IEnumerable<string> Files => Audio is null ? Images : Images.Append(Audio);
 

@@ -51,13 +51,13 @@ internal static class ConditionMeasurement
         return [.. model.Objective.PerSample(samples, model.Texts).data<float>()];
     }
 
-    /// <summary>Captions run from the fullest, which names game and scene, to the shortest; clips begin at different ones, as training draws any.</summary>
+    /// <summary>Captions run from the fullest to the shortest; clips begin at different ones, as training draws any. "full_text" is the fullest of all, which names game and scene.</summary>
     private static string Caption(MusicData data, int row, int stranger, int level, string condition) => condition switch
     {
         ConditionComparison.NoText or ConditionComparison.ShuffledPictureNoText or ConditionComparison.Nothing => string.Empty,
         ConditionComparison.FullText or ConditionComparison.ShuffledPictureFullText => data.Rows[row].Captions[0],
-        ConditionComparison.ShuffledText => InTurn(data.Rows[stranger].Captions, row + level),
-        _ => InTurn(data.Rows[row].Captions, row + level),
+        ConditionComparison.ShuffledText => InTurn(data.Captions(stranger), row + level),
+        _ => InTurn(data.Captions(row), row + level),
     };
 
     private static string? Picture(MusicData data, int row, int stranger, int level, string condition) => condition switch

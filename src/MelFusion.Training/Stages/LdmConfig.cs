@@ -1,5 +1,6 @@
 using MelFusion.Noise;
 using MelFusion.Synapse;
+using MelFusion.Training.Data;
 using MelFusion.UNet;
 
 namespace MelFusion.Training.Stages;
@@ -70,6 +71,9 @@ public sealed record MusicLdmConfig : LdmConfig
     /// <summary>Steps of the latent in time that a training sample has, a stretch of the clip drawn by chance; null: the whole clip.</summary>
     /// <remarks>The UNet knows no positions, so that a run on short samples meets several times as many texts and pictures in the same time; a run on whole clips can start from it.</remarks>
     public int? CropFrames { get; init; }
+
+    /// <summary>Which captions are drawn. One that names the game says all that its pictures could say of the music.</summary>
+    public CaptionKind Captions { get; init; } = CaptionKind.All;
 
     /// <summary>Views of every training picture, one drawn for a sample: as sampling sees it, that mirrored, then parts of it drawn by chance. Each is inverted once.</summary>
     public int PictureViews { get; init; } = 1;

@@ -78,7 +78,8 @@ internal sealed class MusicLdmStage : ITrainingStage
         using var generator = StepRandom.Generator(_config.Seed, step, sample);
         var choices = StepRandom.Choices(_config.Seed, step, sample);
         var (dropText, dropPicture) = Dropout(choices.NextDouble());
-        string caption = _train.Rows[row].Captions[choices.Next(_train.Rows[row].Captions.Count)];
+        var captions = _train.Captions(row);
+        string caption = captions[choices.Next(captions.Count)];
         string picture = _train.Rows[row].Images[choices.Next(_train.Rows[row].Images.Count)];
         long drawn = StepRandom.Timestep(choices, _model.Schedule.Length, _settings.TimestepPower), t = timestep ?? drawn;
         var clean = Crop(_train.Latents.Draw(row, generator), choices);
@@ -130,12 +131,12 @@ internal sealed class MusicLdmStage : ITrainingStage
         {
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
-            var row = _validation.Rows[Evenly.Place(i, count, _validation.Count)];
+            int row = Evenly.Place(i, count, _validation.Count);
             using var generator = StepRandom.Generator(0, -4, i);
             var z = LdmNetworks.Sample(
                 _model.Schedule, SamplingSteps, randn([1, .. _validation.Latents.Shape], generator: generator),
-                (latent, t) => _model.Objective.Predict(latent, t, [row.Captions[0]], [_validation.Trajectories.At(row.Images[0], t.item<long>())], _model.Texts));
-            strips[2 * i] = Decode(_validation.Latents.Mean(Evenly.Place(i, count, _validation.Count)).unsqueeze(0));
+                (latent, t) => _model.Objective.Predict(latent, t, [_validation.Captions(row)[0]], [_validation.Trajectories.At(_validation.Rows[row].Images[0], t.item<long>())], _model.Texts));
+            strips[2 * i] = Decode(_validation.Latents.Mean(row).unsqueeze(0));
             strips[2 * i + 1] = Decode(z);
         });
         Planes.Draw(Path.Combine(folder.Samples, $"mel-{step:D6}.png"), strips);

@@ -193,6 +193,15 @@ public sealed class OpenMelTests : IDisposable
     }
 
     [Fact]
+    public void Captions_of_what_is_heard_name_neither_game_nor_scene()
+    {
+        var row = CaptionWriter.Caption(Row() with { Tags = ["guitar", "slow", "classical", "quiet", "no vocals"] });
+        row.HeardCaptions.ShouldBe(["slow quiet classical music with guitar", "slow music with guitar", "music with guitar", "slow quiet music"]);
+        row.Captions.ShouldContain(caption => caption.Contains("Kart") && caption.Contains("rocky coast"));
+        CaptionWriter.WriteHeard(["woman"]).ShouldBe(["instrumental music"]);
+    }
+
+    [Fact]
     public void Tags_are_chosen_by_how_sure_the_tagger_is()
     {
         OpenMelTagger.Choose(["a", "b", "c", "d"], [0.1f, 0.5f, 0.12f, 0.2f]).ShouldBe(["b", "d"]);

@@ -293,7 +293,7 @@ public sealed class OpenMelBuilder
             SourceRate = track.SourceRate,
             LowRate = track.SourceRate < ClipCutter.SampleRate,
         };
-        return row with { Captions = CaptionWriter.Write(row) };
+        return CaptionWriter.Caption(row);
     }
 
     // An earlier run may have split otherwise (with fewer games): a clip moves to where it now belongs.

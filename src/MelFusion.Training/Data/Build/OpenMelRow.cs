@@ -35,6 +35,9 @@ public sealed record OpenMelRow
     /// <summary>Captions from rich to poor; never empty.</summary>
     public required IReadOnlyList<string> Captions { get; init; }
 
+    /// <summary>Captions of what is heard alone, from rich to poor; they name neither game nor scene.</summary>
+    public IReadOnlyList<string> HeardCaptions { get; init; } = [];
+
     /// <summary>Tags of the music, the surest first; empty until a tagger has heard it.</summary>
     public IReadOnlyList<string> Tags { get; init; } = [];
 

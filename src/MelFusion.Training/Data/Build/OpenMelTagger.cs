@@ -62,7 +62,7 @@ public static class OpenMelTagger
         {
             var own = heard[i * heard.Count / rows.Count];
             var tags = row with { Tags = Choose(network.Config.Tags, [.. own.Zip(mean, (a, b) => (a + b) / 2)]) };
-            return tags with { Captions = CaptionWriter.Write(tags) };
+            return CaptionWriter.Caption(tags);
         });
     }
 
