@@ -60,8 +60,8 @@ internal sealed class DataBuildCommand : Command
             Tagger = settings.Tagger,
             Workers = settings.Workers,
         };
-        var report = CountView.Show<OpenMelProgress, OpenMelReport>(
-            _session.Output, value => (value.Stage, Words.Text($"{value.Stage}: {value.Done} of {value.Total}")),
+        var report = CountView.ShowCount<OpenMelProgress, OpenMelReport>(
+            _session.Output, string.Empty, value => (value.Stage, value.Done, value.Total),
             show => new OpenMelBuilder(options, show).BuildAsync(_session.Cancellation).GetAwaiter().GetResult());
         foreach (var (split, rows) in report.Rows)
         {

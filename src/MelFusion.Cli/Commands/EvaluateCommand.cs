@@ -82,8 +82,8 @@ internal sealed class EvaluateCommand : Command
         (var evaluator, string reason) = EvaluatorFolder.Open(Setting.Word(settings.Evaluator), settings.Weights);
         using (evaluator)
         {
-            (EvaluationReport report, EvaluationDetails? details) = CountView.Show<EvaluationProgress, (EvaluationReport, EvaluationDetails?)>(
-                console, value => (value.Stage, Words.Text($"{value.Stage}: {value.Done} of {value.Count} files heard")),
+            (EvaluationReport report, EvaluationDetails? details) = CountView.ShowCount<EvaluationProgress, (EvaluationReport, EvaluationDetails?)>(
+                console, "files heard", value => (value.Stage, value.Done, value.Count),
                 progress => evaluator is null
                     ? (FolderEvaluation.RunWithout(request, Setting.Word(settings.Evaluator), reason, progress, _session.Cancellation), null)
                     : FolderEvaluation.Run(request, evaluator, progress, _session.Cancellation));

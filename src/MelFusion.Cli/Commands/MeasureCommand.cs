@@ -75,8 +75,8 @@ internal sealed class MeasureCommand : Command
         using var model = MelFusionModel.Load(ModelFolder.Open(folder));
         var clips = HeldOut(settings);
         string sounds = Path.Combine(settings.Report, "clips");
-        var figures = CountView.Show<(string What, int Done, int Count), MeasuredFigures>(
-            console, value => (value.What, Words.Text($"{value.What}: {value.Done} of {value.Count} clips")),
+        var figures = CountView.ShowCount<(string What, int Done, int Count), MeasuredFigures>(
+            console, "clips", value => value,
             progress =>
             {
                 var measurement = new ModelMeasurement(model);
@@ -88,7 +88,7 @@ internal sealed class MeasureCommand : Command
                     measurement.DrawSheet(Path.Combine(settings.Report, "spectrograms.png"), made, sounds);
                 }
 
-                return new(Path.GetFileName(Path.GetFullPath(folder)), model.WeightsSha256, settings.Split, conditions, reconstruction, sound);
+                return new(Path.GetFileName(Path.GetFullPath(folder)), model.WeightsSha256, settings.Split, settings.Captions, conditions, reconstruction, sound);
             });
         figures.Write(settings.Report);
         console.Write(figures.Table());

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Spectre.Console;
 
 namespace MelFusion.Cli.Output;
@@ -18,6 +19,25 @@ internal static class CountView
             var (topic, text) = line(value);
             shown.Show(topic, text);
         })));
+
+    /// <summary>Does counted work on the calling thread, and shows what is being done, how much of it is done and the time it will still take.</summary>
+    /// <param name="console">Where to.</param>
+    /// <param name="unit">What is counted, such as "clips"; empty where the activity says it.</param>
+    /// <param name="count">What a report says.</param>
+    /// <param name="work">The work; it may report from any thread.</param>
+    public static T ShowCount<TProgress, T>(IAnsiConsole console, string unit, Func<TProgress, (string Activity, int Done, int Count)> count, Func<IProgress<TProgress>, T> work)
+    {
+        var paces = new ConcurrentDictionary<string, Pace>(StringComparer.Ordinal);
+        return Show(
+            console, value =>
+            {
+                var (activity, done, all) = count(value);
+                var pace = paces.GetOrAdd(activity, _ => new(done, TimeProvider.System));
+                string left = pace.Left(done, all) is { Ticks: > 0 } time ? $", {Words.Of(time)} left" : string.Empty;
+                return (activity, Words.Text($"{activity}: {done} of {all} {unit}").TrimEnd() + left);
+            },
+            work);
+    }
 
     // Progress<T> would show late, and on another thread.
     private sealed class Reports<TProgress>(Action<TProgress> report) : IProgress<TProgress>

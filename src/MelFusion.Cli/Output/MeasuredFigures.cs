@@ -5,6 +5,7 @@ using System.Text.Json.Serialization;
 using MelFusion.Evaluation;
 using MelFusion.Evaluation.Reports;
 using MelFusion.Training;
+using MelFusion.Training.Data;
 using Spectre.Console;
 
 namespace MelFusion.Cli.Output;
@@ -13,11 +14,13 @@ namespace MelFusion.Cli.Output;
 /// <param name="Model">The model's name.</param>
 /// <param name="WeightsSha256">Hash of its weights.</param>
 /// <param name="Split">Which clips.</param>
+/// <param name="Captions">Which of their captions.</param>
 /// <param name="Conditions">What text and picture are worth; null: not measured.</param>
 /// <param name="Reconstruction">What autoencoder and vocoders keep; null: not measured.</param>
 /// <param name="Made">The clips that were made.</param>
 internal sealed record MeasuredFigures(
-    string Model, string WeightsSha256, string Split, ConditionComparison? Conditions, ReconstructionFigures? Reconstruction, IReadOnlyList<MadeClip> Made)
+    string Model, string WeightsSha256, string Split, CaptionKind Captions, ConditionComparison? Conditions, ReconstructionFigures? Reconstruction,
+    IReadOnlyList<MadeClip> Made)
 {
     // What is shown of every noise level: the picture is heard at some more than at others.
     private static readonly string[] Pictures = ["shuffled_picture", "shuffled_picture_no_text"];
@@ -36,7 +39,7 @@ internal sealed record MeasuredFigures(
     public void Write(string folder)
     {
         ReportWriter.WriteWhole(Path.Combine(folder, "measured.json"), ToLine() + "\n");
-        var text = new StringBuilder($"# {Model}, {Split} split\n\n| what | figure |\n| --- | --- |\n");
+        var text = new StringBuilder($"# {Model}, {Split} split, {Said(Captions)}\n\n| what | figure |\n| --- | --- |\n");
         foreach (var (what, figure) in Rows())
         {
             text.Append(CultureInfo.InvariantCulture, $"| {what} | {figure} |\n");
@@ -98,6 +101,8 @@ internal sealed record MeasuredFigures(
 
     private static string Shown(PairedDifference difference) =>
         Words.Text($"{difference.Mean:+0.000000;-0.000000} ± {difference.HalfInterval:0.000000} (by tune ± {difference.HalfIntervalByTune:0.000000})");
+
+    private static string Said(CaptionKind captions) => captions == CaptionKind.Heard ? "captions of what is heard" : "all captions";
 
     private static string Said(string condition) => condition switch
     {

@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Diagnostics;
 using MelFusion.Training.Data;
 using MelFusion.Training.Engine;
 using MelFusion.Vae;
@@ -16,7 +15,7 @@ namespace MelFusion.Training.Stages;
 /// <param name="Cancel">When to stop.</param>
 internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunFolder Folder, IProgress<TrainingProgress>? Progress, CancellationToken Cancel)
 {
-    private readonly ConcurrentDictionary<string, (int Done, long At)> _begun = [];
+    private readonly ConcurrentDictionary<string, Pace> _paces = [];
 
     /// <summary>The folder of caches.</summary>
     public string Cache => Config.Cache ?? Folder.File("cache");
@@ -56,13 +55,10 @@ internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunF
     /// <summary>Tells how far some preparation is.</summary>
     public void Report(string activity, int done, int all)
     {
-        var begun = _begun.GetOrAdd(activity, _ => (done, Stopwatch.GetTimestamp()));
+        var pace = _paces.GetOrAdd(activity, _ => new(done, TimeProvider.System));
         if (done % 16 == 0 || done == all)
         {
-            Progress?.Report(new(Config.StageName, activity, done, all, null, null, TimeLeft(begun, done, all), []));
+            Progress?.Report(new(Config.StageName, activity, done, all, null, null, pace.Left(done, all), []));
         }
     }
-
-    private static TimeSpan? TimeLeft((int Done, long At) begun, int done, int all) =>
-        done > begun.Done ? Stopwatch.GetElapsedTime(begun.At) / (done - begun.Done) * (all - done) : null;
 }

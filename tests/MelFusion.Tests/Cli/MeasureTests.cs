@@ -38,6 +38,21 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
         }
     }
 
+    [Theory]
+    [InlineData("heard", "drums 1", "captions of what is heard")]
+    [InlineData("all", "drums from a game 1", "all captions")]
+    public void Clips_are_made_from_the_captions_that_were_asked_for(string captions, string made, string said)
+    {
+        WriteData("drums from a game", heard: "drums");
+        var measured = Melfusion.Here(
+            "measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--conditions", "0", "--clips", "0", "--seeds", "2",
+            "--captions", captions);
+
+        measured.ExitCode.ShouldBe(ExitCode.Done, measured.Error);
+        ClipFile.ReadRecipe(_folder.File("report/clips/clip-1.wav")).Prompt.ShouldBe(made);
+        File.ReadAllText(_folder.File("report/measured.md")).ShouldContain(said);
+    }
+
     [Fact]
     public void What_is_measured_on_no_clip_is_left_out()
     {
@@ -107,7 +122,7 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
 
     private HeldOutClip Clip(int i) => new($"clip-{i}", _folder.File($"data/test/{i}.wav"), _folder.File("data/test/picture.bmp"), "music");
 
-    private void WriteData(string caption, string picture = "picture.bmp", string prefix = "clip")
+    private void WriteData(string caption, string picture = "picture.bmp", string prefix = "clip", string? heard = null)
     {
         Directory.CreateDirectory(_folder.File("data/test"));
         File.WriteAllBytes(_folder.File("data/test/picture.bmp"), TinyModel.Picture(2));
@@ -119,6 +134,6 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
         }
 
         File.WriteAllLines(_folder.File("data/test/table.jsonl"), Enumerable.Range(0, 3).Select(i => JsonSerializer.Serialize(
-            new { id = $"{prefix}-{i}", audio = $"{i}.wav", images = new[] { picture }, captions = new[] { $"{caption} {i}" } })));
+            new { id = $"{prefix}-{i}", audio = $"{i}.wav", images = new[] { picture }, captions = new[] { $"{caption} {i}" }, heard_captions = heard is null ? [] : new[] { $"{heard} {i}" } })));
     }
 }

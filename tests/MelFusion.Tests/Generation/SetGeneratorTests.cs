@@ -170,13 +170,4 @@ public sealed class SetGeneratorTests(TinyModelInMemory tiny) : IClassFixture<Ti
     {
         public void Report(SetProgress value) => report(value);
     }
-
-    private sealed class HandTime : TimeProvider
-    {
-        public TimeSpan Now { get; set; }
-
-        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
-
-        public override long GetTimestamp() => Now.Ticks;
-    }
 }
