@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using Spectre.Console;
 
 namespace MelFusion.Cli.Output;
@@ -27,14 +26,13 @@ internal static class CountView
     /// <param name="work">The work; it may report from any thread.</param>
     public static T ShowCount<TProgress, T>(IAnsiConsole console, string unit, Func<TProgress, (string Activity, int Done, int Count)> count, Func<IProgress<TProgress>, T> work)
     {
-        var paces = new ConcurrentDictionary<string, Pace>(StringComparer.Ordinal);
+        var pace = new Pace(TimeProvider.System);
         return Show(
             console, value =>
             {
                 var (activity, done, all) = count(value);
-                var pace = paces.GetOrAdd(activity, _ => new(done, TimeProvider.System));
-                string left = pace.Left(done, all) is { Ticks: > 0 } time ? $", {Words.Of(time)} left" : string.Empty;
-                return (activity, Words.Text($"{activity}: {done} of {all} {unit}").TrimEnd() + left);
+                var left = pace.Left(activity, done, all);
+                return (activity, Words.Text($"{activity}: {done} of {all} {unit}").TrimEnd() + Words.Left(done < all ? left : null));
             },
             work);
     }

@@ -12,5 +12,5 @@ internal static class SetView
     /// <summary>Such as "Clip 4 of 40: Denoising, step 3 of 25, 5 min 2 s left".</summary>
     public static string Line(SetProgress value) => string.Concat(
         value.Now is { } now ? Words.Text($"Clip {value.Done + 1} of {value.Count}: {Words.Of(now)}") : Words.Text($"{value.Done} of {value.Count} clips are there"),
-        value.Remaining is { } left ? $", {Words.Of(left)} left" : string.Empty);
+        Words.Left(value.Remaining));
 }

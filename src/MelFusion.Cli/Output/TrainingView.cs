@@ -29,6 +29,6 @@ internal static class TrainingView
             Words.Text($"{value.Stage}: {value.Activity} {value.Step} of {value.StepCount}"),
             value.Loss is { } loss ? Words.Text($", loss {loss:0.0000}") : string.Empty,
             value.SamplesPerSecond is { } rate ? Words.Text($", {rate:0.0} samples/s") : string.Empty,
-            value.Remaining is { } left ? $", {Words.Of(left)} left" : string.Empty);
+            Words.Left(value.Remaining));
     }
 }

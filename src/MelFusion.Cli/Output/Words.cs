@@ -14,6 +14,9 @@ internal static class Words
             : Text($"{seconds / 3600} h {seconds % 3600 / 60} min");
     }
 
+    /// <summary>Such as ", 3 min 5 s left"; empty where there is no estimate.</summary>
+    public static string Left(TimeSpan? time) => time is { } left ? $", {Of(left)} left" : string.Empty;
+
     /// <summary>What a generation does.</summary>
     public static string Of(GenerationStage stage) => stage switch
     {

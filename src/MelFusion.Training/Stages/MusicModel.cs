@@ -38,7 +38,7 @@ internal sealed class MusicModel : IDisposable
 
         Texts = TextEncoders.Encode(
             settings.TextModel ?? config.Model, Path.Combine(context.Cache, $"text-music-{string.Join('-', splits)}.safetensors"),
-            _data.Values.SelectMany(data => data.Rows).SelectMany(row => row.Captions.Concat(row.CaptionsOf(settings.Captions))), (done, all) => context.Report("reading captions", done, all));
+            _data.Values.SelectMany(data => data.Rows).SelectMany(row => row.CaptionsOf(settings.Captions).Prepend(row.Captions[0])), (done, all) => context.Report("reading captions", done, all));
         Network = LdmNetworks.Create(settings.Network, config.Seed, config.StartFrom, "unet");
         Synapse = new(WithLevels(settings, imageSchedule), settings.Network, Placement.Cpu);
         Objective = new(Network, Synapse, _imageNetwork, _nullText, new(Schedule, settings.Weighting, settings.SnrGamma), config.Dtype);

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using MelFusion.Training.Data;
 using MelFusion.Training.Engine;
 using MelFusion.Vae;
@@ -15,7 +14,7 @@ namespace MelFusion.Training.Stages;
 /// <param name="Cancel">When to stop.</param>
 internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunFolder Folder, IProgress<TrainingProgress>? Progress, CancellationToken Cancel)
 {
-    private readonly ConcurrentDictionary<string, Pace> _paces = [];
+    private readonly Pace _pace = new(TimeProvider.System);
 
     /// <summary>The folder of caches.</summary>
     public string Cache => Config.Cache ?? Folder.File("cache");
@@ -55,10 +54,10 @@ internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunF
     /// <summary>Tells how far some preparation is.</summary>
     public void Report(string activity, int done, int all)
     {
-        var pace = _paces.GetOrAdd(activity, _ => new(done, TimeProvider.System));
+        var left = _pace.Left(activity, done, all);
         if (done % 16 == 0 || done == all)
         {
-            Progress?.Report(new(Config.StageName, activity, done, all, null, null, pace.Left(done, all), []));
+            Progress?.Report(new(Config.StageName, activity, done, all, null, null, left, []));
         }
     }
 }

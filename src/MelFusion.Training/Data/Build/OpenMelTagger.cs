@@ -61,8 +61,7 @@ public static class OpenMelTagger
         return rows.Select((row, i) =>
         {
             var own = heard[i * heard.Count / rows.Count];
-            var tags = row with { Tags = Choose(network.Config.Tags, [.. own.Zip(mean, (a, b) => (a + b) / 2)]) };
-            return CaptionWriter.Caption(tags);
+            return CaptionWriter.Caption(row with { Tags = Choose(network.Config.Tags, [.. own.Zip(mean, (a, b) => (a + b) / 2)]) });
         });
     }
 
