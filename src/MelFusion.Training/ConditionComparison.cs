@@ -73,6 +73,8 @@ public sealed class ConditionComparison
 
     internal static IReadOnlyList<string> Conditions { get; } = [Right, ShuffledPicture, NoPicture, ShuffledText, NoText, ShuffledPictureNoText, Nothing, FullText, ShuffledPictureFullText, OtherSource];
 
+    internal static bool IsShuffled(string condition) => condition is ShuffledPicture or ShuffledText or ShuffledPictureNoText or ShuffledPictureFullText;
+
     /// <summary>Number of clips.</summary>
     public int Clips => _clips.Count;
 
@@ -99,12 +101,17 @@ public sealed class ConditionComparison
     /// <param name="config">A config of the stage music-ldm: its model, data, caches, precision and timesteps.</param>
     /// <param name="split">train, validation or test.</param>
     /// <param name="clips">At most so many clips, evenly chosen.</param>
+    /// <param name="strangers">
+    /// Clips whose picture or text a clip gets in the place of its own at every noise level, 1 or more: their losses are averaged, so that the interval
+    /// depends less on which strangers a clip happens to meet.
+    /// </param>
     /// <param name="progress">Told while data are prepared.</param>
     /// <param name="cancellation">Looked at while data are prepared.</param>
     /// <exception cref="MelFusionException">The model or the data are not whole.</exception>
     public static ConditionComparison Measure(
-        TrainingConfig config, string split, int clips, IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
+        TrainingConfig config, string split, int clips, int strangers = 1, IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
+        ArgumentOutOfRangeException.ThrowIfLessThan(strangers, 1);
         var trained = config with { StartFrom = config.Model };
         using var pool = new WorkerPool(config.Workers, config.ThreadsPerWorker);
         var context = new StageContext(trained, pool, new(config.Output), progress, cancellation);
@@ -118,7 +125,7 @@ public sealed class ConditionComparison
             Schedule = ModelParts.ReadConfig<NoiseScheduleConfig>(config.Model, "scheduler", "scheduler_config.json"),
         }, split);
         model.PrepareSynapse(config.Model, (_, _) => throw new InvalidOperationException("A trained synapse needs no statistics."));
-        return ConditionMeasurement.Measure(model[split], model, config.MusicLdm.ValidationTimesteps, clips, context);
+        return ConditionMeasurement.Measure(model[split], model, config.MusicLdm.ValidationTimesteps, clips, strangers, context);
     }
 
     /// <summary>Writes the figures as JSON, and the losses of every clip at every noise level as CSV.</summary>

@@ -20,6 +20,7 @@ internal sealed class MeasureCommand : Command
     private readonly Option<string?> _split = Setting.Text<MeasureSettings>(nameof(MeasureSettings.Split), 100);
     private readonly Option<CaptionKind?> _captions = Setting.Choice<MeasureSettings, CaptionKind>(nameof(MeasureSettings.Captions));
     private readonly Option<long?> _conditions = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Conditions), 0, 1_000_000);
+    private readonly Option<long?> _strangers = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Strangers), 1, 1000);
     private readonly Option<long?> _clips = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Clips), 0, 1_000_000);
     private readonly Option<long?> _seeds = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Seeds), 0, 1_000_000);
     private readonly Option<string?> _report = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Report), "folder");
@@ -30,7 +31,7 @@ internal sealed class MeasureCommand : Command
     public MeasureCommand(Session session) : base("measure", Documentation.Id<MeasureCommand>())
     {
         _session = session;
-        Option[] options = [_model, _data, _split, _captions, _conditions, _clips, _seeds, _report, _cache, _json];
+        Option[] options = [_model, _data, _split, _captions, _conditions, _strangers, _clips, _seeds, _report, _cache, _json];
         Array.ForEach(options, Add);
         SetAction(result => Run(Read(result)));
     }
@@ -50,6 +51,7 @@ internal sealed class MeasureCommand : Command
                 1 => throw new UsageException("--conditions 1 compares nothing, as a clip needs another one's picture and text: name 2 or more, or 0."),
                 { } count => count,
             },
+            Strangers = (int?)result.GetValue(_strangers) ?? defaults.Strangers,
             Clips = (int?)result.GetValue(_clips) ?? defaults.Clips,
             Seeds = (int?)result.GetValue(_seeds) ?? defaults.Seeds,
             Report = result.GetValue(_report) ?? defaults.Report,
@@ -70,7 +72,7 @@ internal sealed class MeasureCommand : Command
                 MusicLdm = new() { Weighting = LossWeighting.None, ValidationTimesteps = Timesteps, Captions = settings.Captions },
                 Precision = Processor.Resolve(Precision.Auto) == Precision.Bf16 ? ComputePrecision.Bf16 : ComputePrecision.Fp32,
             },
-            settings.Split, settings.Conditions, progress, _session.Cancellation));
+            settings.Split, settings.Conditions, settings.Strangers, progress, _session.Cancellation));
         conditions?.Write(Path.Combine(settings.Report, "conditions.json"), Path.Combine(settings.Report, "conditions.csv"));
         using var model = MelFusionModel.Load(ModelFolder.Open(folder));
         var clips = HeldOut(settings);
@@ -88,7 +90,7 @@ internal sealed class MeasureCommand : Command
                     measurement.DrawSheet(Path.Combine(settings.Report, "spectrograms.png"), made, sounds);
                 }
 
-                return new(Path.GetFileName(Path.GetFullPath(folder)), model.WeightsSha256, settings.Split, settings.Captions, conditions, reconstruction, sound);
+                return new(Path.GetFileName(Path.GetFullPath(folder)), model.WeightsSha256, settings.Split, settings.Captions, settings.Strangers, conditions, reconstruction, sound);
             });
         figures.Write(settings.Report);
         console.Write(figures.Table());

@@ -23,6 +23,9 @@ internal sealed record MeasureSettings
     /// <summary>Clips whose losses under right and wrong texts and pictures are compared, by Eq. 7 at the timesteps 500, 700 and 900 of 1000, in all and one by one (default: 500; 0: none).</summary>
     public int Conditions { get; init; } = 500;
 
+    /// <summary>Other clips whose picture or text each of those gets at every timestep, 1 to 1000; their losses are averaged: more take longer and narrow the intervals (default: 1).</summary>
+    public int Strangers { get; init; } = 1;
+
     /// <summary>Clips that go through the autoencoder and the vocoders (default: 50; 0: none).</summary>
     public int Clips { get; init; } = 50;
 

@@ -15,11 +15,12 @@ namespace MelFusion.Cli.Output;
 /// <param name="WeightsSha256">Hash of its weights.</param>
 /// <param name="Split">Which clips.</param>
 /// <param name="Captions">Which of their captions.</param>
+/// <param name="Strangers">Other clips whose picture or text each clip got.</param>
 /// <param name="Conditions">What text and picture are worth; null: not measured.</param>
 /// <param name="Reconstruction">What autoencoder and vocoders keep; null: not measured.</param>
 /// <param name="Made">The clips that were made.</param>
 internal sealed record MeasuredFigures(
-    string Model, string WeightsSha256, string Split, CaptionKind Captions, ConditionComparison? Conditions, ReconstructionFigures? Reconstruction,
+    string Model, string WeightsSha256, string Split, CaptionKind Captions, int Strangers, ConditionComparison? Conditions, ReconstructionFigures? Reconstruction,
     IReadOnlyList<MadeClip> Made)
 {
     // What is shown of every noise level: the picture is heard at some more than at others.
@@ -62,14 +63,14 @@ internal sealed record MeasuredFigures(
 
     private IEnumerable<(string What, string Figure)> Rows() =>
     [
-        .. Conditions is null ? [] : RowsOf(Conditions),
+        .. Conditions is null ? [] : RowsOf(Conditions, Strangers),
         .. Reconstruction is null ? [] : RowsOf(Reconstruction),
         .. Made.Count == 0 ? [] : RowsOfSound(),
     ];
 
-    private static IEnumerable<(string What, string Figure)> RowsOf(ConditionComparison conditions) =>
+    private static IEnumerable<(string What, string Figure)> RowsOf(ConditionComparison conditions, int strangers) =>
     [
-        (Words.Text($"loss, right text and picture, {conditions.Clips} clips"), Words.Text($"{conditions.Loss["right"]:0.00000}")),
+        (Words.Text($"loss, right text and picture, {conditions.Clips} clips{(strangers == 1 ? "" : $" ({strangers} strangers each)")}"), Words.Text($"{conditions.Loss["right"]:0.00000}")),
         .. conditions.Difference.Select(pair => (Said(pair.Key), Shown(pair.Value))),
         .. conditions.ByTimestep.SelectMany(level => Pictures.Select(condition => (
             Words.Text($"at timestep {level.Timestep}, {Said(condition)}"), Shown(level.Difference[condition])))),

@@ -8,8 +8,14 @@ namespace MelFusion.Training.Stages;
 /// <summary>Computes the losses of a <see cref="ConditionComparison"/>.</summary>
 internal static class ConditionMeasurement
 {
-    /// <summary>Measures so many clips, evenly chosen, on the context's threads; its progress is told, and cancellation looked at before every condition.</summary>
-    public static ConditionComparison Measure(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int clips, StageContext context)
+    /// <summary>Measures so many clips, evenly chosen, on the context's threads; its progress is told, and cancellation looked at before every pass.</summary>
+    /// <param name="data">The split.</param>
+    /// <param name="model">The model.</param>
+    /// <param name="timesteps">The noise levels.</param>
+    /// <param name="clips">At most so many.</param>
+    /// <param name="strangers">Other clips whose picture or text a clip gets at every noise level, their losses averaged.</param>
+    /// <param name="context">Threads, progress, cancellation.</param>
+    public static ConditionComparison Measure(MusicData data, MusicModel model, IReadOnlyList<long> timesteps, int clips, int strangers, StageContext context)
     {
         int count = Math.Min(clips, data.Count);
         int[] rows = [.. Enumerable.Range(0, count).Select(i => Evenly.Place(i, count, data.Count))];
@@ -17,14 +23,18 @@ internal static class ConditionMeasurement
         int done = 0;
         context.Pool.ShareInChunks(count, 4 * context.Pool.Count, i =>
         {
-            int[] strangers = [.. timesteps.Select((_, level) => Stranger(data, rows, i, (level + 1) / (timesteps.Count + 1.0)))];
+            int[][] others = [.. Enumerable.Range(0, strangers).Select(turn => StrangersOf(data, rows, i, timesteps.Count, turn, strangers))];
             foreach (var (condition, levels) in losses)
             {
-                context.Cancel.ThrowIfCancellationRequested();
-                float[] ofClip = LossOf(data, model, timesteps, rows[i], strangers, condition);
-                for (int level = 0; level < levels.Length; level++)
+                var passes = ConditionComparison.IsShuffled(condition) ? others : others.AsSpan(0, 1);
+                foreach (int[] ofLevels in passes)
                 {
-                    levels[level][i] = ofClip[level];
+                    context.Cancel.ThrowIfCancellationRequested();
+                    float[] ofClip = LossOf(data, model, timesteps, rows[i], ofLevels, condition);
+                    for (int level = 0; level < levels.Length; level++)
+                    {
+                        levels[level][i] += ofClip[level] / (double)passes.Length;
+                    }
                 }
             }
 
@@ -68,6 +78,10 @@ internal static class ConditionMeasurement
     };
 
     private static string InTurn(IReadOnlyList<string> items, int turn) => items[turn % items.Count];
+
+    /// <summary>A stranger for every noise level: all levels and turns have other ones, as evenly spread over the list as can be.</summary>
+    private static int[] StrangersOf(MusicData data, int[] rows, int index, int levels, int turn, int turns) =>
+        [.. Enumerable.Range(0, levels).Select(level => Stranger(data, rows, index, ((level * turns) + turn + 1) / ((levels * turns) + 1.0)))];
 
     /// <summary>That share of the list further, and on to the next row that shares neither a picture nor the fullest caption.</summary>
     private static int Stranger(MusicData data, int[] rows, int index, double share)

@@ -90,6 +90,12 @@ public sealed record MusicLdmConfig : LdmConfig
     /// </summary>
     public double PictureNoise { get; init; }
 
+    /// <summary>
+    /// Share of samples whose picture has the details of another one of the batch: what its tokens differ from their mean. Details tell single pictures
+    /// apart and can be learned by heart, however noisy the means are.
+    /// </summary>
+    public double ExchangedDetails { get; init; }
+
     /// <summary>Timesteps are drawn as T u^(1/p), u uniform: 1 draws all alike, 2 in proportion to t, so that half of them lie above 0.7 T.</summary>
     public double TimestepPower { get; init; } = 1;
 

@@ -51,7 +51,7 @@ internal sealed class MusicLdmStage : ITrainingStage
     public IReadOnlyList<(string Name, double Value)> Validate(WorkerPool pool, long step, RunFolder folder)
     {
         int clips = step >= _config.Steps ? _settings.FinalValidationClips : _settings.ValidationClips;
-        var comparison = ConditionMeasurement.Measure(_validation, _model, _settings.ValidationTimesteps, clips, _context);
+        var comparison = ConditionMeasurement.Measure(_validation, _model, _settings.ValidationTimesteps, clips, strangers: 1, _context);
         comparison.Write(folder.File("conditions.json"), folder.File("conditions.csv"));
         Sample(pool, step, folder);
         return comparison.Figures;
@@ -90,10 +90,13 @@ internal sealed class MusicLdmStage : ITrainingStage
             picture = kindred[choices.Next(kindred.Count)];
         }
 
+        bool exchange = _settings.ExchangedDetails > 0 && choices.NextDouble() < _settings.ExchangedDetails;
+
         return new(
             clean, randn(clean.shape, generator: generator), t,
             dropText ? string.Empty : caption, dropPicture ? null : _train.Trajectories.At(picture, t, view),
-            _settings.PictureNoise > 0 ? _settings.PictureNoise * randn(_model.Synapse.NoiseWidth, generator: generator) : null);
+            _settings.PictureNoise > 0 ? _settings.PictureNoise * randn(_model.Synapse.NoiseWidth, generator: generator) : null,
+            exchange);
     }
 
     private void RequireWholeCells()
@@ -110,6 +113,11 @@ internal sealed class MusicLdmStage : ITrainingStage
         if (_settings.PictureNoise > 0 && _settings.Synapse.KeyValueNormalisation == KeyValueNormalisation.None)
         {
             throw new MelFusionException("music_ldm.picture_noise counts in deviations of the pictures' statistics: set synapse.key_value_normalisation to other than none, or picture_noise to 0.");
+        }
+
+        if (_settings.ExchangedDetails > 0 && _settings.Synapse.KeyValueNormalisation != KeyValueNormalisation.StandardiseByPart)
+        {
+            throw new MelFusionException("music_ldm.exchanged_details tells details from means: set synapse.key_value_normalisation to standardise_by_part, or exchanged_details to 0.");
         }
     }
 

@@ -15,7 +15,9 @@ namespace MelFusion.Training.Stages;
 /// <param name="Caption">The text; empty: the null text.</param>
 /// <param name="Picture">What the picture's UNet is to see, and the timestep it is given; null: no picture.</param>
 /// <param name="KeyValueNoise">Noise on K^I and V^I, (<see cref="VisualSynapse.NoiseWidth"/>) in deviations; null: none.</param>
-internal sealed record MusicSample(Tensor Clean, Tensor Noise, long Timestep, string Caption, (Tensor Latent, long Timestep)? Picture, Tensor? KeyValueNoise = null);
+/// <param name="ExchangeDetails">Whether the picture has the details of that of the next sample.</param>
+internal sealed record MusicSample(
+    Tensor Clean, Tensor Noise, long Timestep, string Caption, (Tensor Latent, long Timestep)? Picture, Tensor? KeyValueNoise = null, bool ExchangeDetails = false);
 
 /// <summary>Algorithm 1, lines 5 to 8, for a batch: K^I and V^I, the music's prediction with them, and the loss.</summary>
 /// <param name="network">eps_theta.</param>
@@ -34,7 +36,10 @@ internal sealed class MusicObjective(
         var t = tensor(samples.Select(sample => sample.Timestep).ToArray());
         var (states, mask) = texts.Get([.. samples.Select(sample => sample.Caption)]);
         var keyValueNoise = samples.All(sample => sample.KeyValueNoise is not null) ? stack(samples.Select(sample => sample.KeyValueNoise!)) : null;
-        var prediction = Predict(loss.Diffuse(clean, noise, t), t, states, mask, [.. samples.Select(sample => sample.Picture)], keyValueNoise);
+        var detailsOf = samples.Any(sample => sample.ExchangeDetails)
+            ? tensor(samples.Select((sample, i) => sample.ExchangeDetails ? (i + 1L) % samples.Count : i).ToArray())
+            : null;
+        var prediction = Predict(loss.Diffuse(clean, noise, t), t, states, mask, [.. samples.Select(sample => sample.Picture)], keyValueNoise, detailsOf);
         return loss.PerSample(prediction, clean, noise, t);
     }
 
@@ -57,11 +62,14 @@ internal sealed class MusicObjective(
     /// <param name="mask">(B, s), true where a token is valid.</param>
     /// <param name="pictures">One per sample; null: none.</param>
     /// <param name="keyValueNoise">Noise on K^I and V^I, (B, <see cref="VisualSynapse.NoiseWidth"/>) in deviations; null: none.</param>
-    public Tensor Predict(Tensor noisy, Tensor t, Tensor states, Tensor mask, IReadOnlyList<(Tensor Latent, long Timestep)?> pictures, Tensor? keyValueNoise = null)
+    /// <param name="detailsOf">Whose picture's details a sample gets, (B); null: its own.</param>
+    public Tensor Predict(
+        Tensor noisy, Tensor t, Tensor states, Tensor mask, IReadOnlyList<(Tensor Latent, long Timestep)?> pictures, Tensor? keyValueNoise = null, Tensor? detailsOf = null)
     {
         using var seen = Capture(pictures);
-        using var perturbed = seen is not null && keyValueNoise is not null ? synapse.Perturb(seen, keyValueNoise) : null;
-        var captured = perturbed ?? seen;
+        using var exchanged = seen is not null && detailsOf is not null ? synapse.ExchangeDetails(seen, detailsOf) : null;
+        using var perturbed = seen is not null && keyValueNoise is not null ? synapse.Perturb(exchanged ?? seen, keyValueNoise) : null;
+        var captured = perturbed ?? exchanged ?? seen;
         var influence = tensor(pictures.Select(picture => picture is null ? 0f : 1f).ToArray());
         var tap = synapse.Tap(captured, influence, mask);
         return network.Forward(noisy.to(precision), t, states, mask, tap).to(ScalarType.Float32);

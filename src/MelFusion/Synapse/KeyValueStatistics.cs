@@ -143,6 +143,18 @@ internal sealed class KeyValueScale : nn.Module
     public KeysAndValues Perturb(KeysAndValues picture, Tensor? level, KeysAndValues noise) => new(
         picture.Keys + noise.Keys * Row(_image.KeyDeviation, level), picture.Values + noise.Values * Row(_image.ValueDeviation, level));
 
+    /// <summary>Gives every picture, beside its own mean over tokens, the details of another one, as large as its own level has them.</summary>
+    /// <param name="picture">K^I and V^I, (B, n, d).</param>
+    /// <param name="level">As for <see cref="Apply"/>.</param>
+    /// <param name="detailsOf">Whose details, (B) of int64.</param>
+    /// <exception cref="InvalidOperationException">The statistics have no details.</exception>
+    public KeysAndValues ExchangeDetails(KeysAndValues picture, Tensor? level, Tensor detailsOf)
+    {
+        var detail = _detail ?? throw new InvalidOperationException("The synapse's config does not tell details from means.");
+        return new(
+            ExchangeDetails(picture.Keys, Row(detail.KeyDeviation, level), detailsOf), ExchangeDetails(picture.Values, Row(detail.ValueDeviation, level), detailsOf));
+    }
+
     public void Set(IReadOnlyList<KeyValueStatistics> pictures, KeyValueStatistics music, string layer)
     {
         _image.Set([.. pictures.Select(level => _detail is null ? (level[layer].Keys.Tokens, level[layer].Values.Tokens) : (level[layer].Keys.Means, level[layer].Values.Means))]);
@@ -160,6 +172,13 @@ internal sealed class KeyValueScale : nn.Module
 
         var mean = KeyValueStatistics.MeanOf(x, valid);
         return HalfOfVariance * (Scale(mean, level, of(_image), newDeviation) + Scale(x - mean, level, of(_detail), newDeviation)) + newMean;
+    }
+
+    private static Tensor ExchangeDetails(Tensor x, Tensor deviation, Tensor detailsOf)
+    {
+        var mean = KeyValueStatistics.MeanOf(x, valid: null);
+        var floored = deviation.clamp_min(SmallestDeviation);
+        return mean + ((x - mean) / floored).index_select(0, detailsOf) * floored;
     }
 
     private static Tensor Scale(Tensor x, Tensor? level, (Tensor Mean, Tensor Deviation) channels, Tensor newDeviation) =>

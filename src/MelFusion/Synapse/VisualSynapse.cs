@@ -126,6 +126,20 @@ public sealed class VisualSynapse : nn.Module
         }
     }
 
+    /// <summary>K^I and V^I in which every picture has its own mean over tokens and another's details, what its tokens differ from it: for training.</summary>
+    /// <param name="picture">(B, n, d) per layer, not pooled.</param>
+    /// <param name="detailsOf">Whose details a sample gets, (B) of int64; its own number: its own.</param>
+    /// <exception cref="InvalidOperationException">The config does not standardise by part, so that no details are known.</exception>
+    internal CapturedKeyValues ExchangeDetails(CapturedKeyValues picture, Tensor detailsOf)
+    {
+        var scales = _normalisation ?? throw new InvalidOperationException("The synapse's config says key_value_normalisation: none.");
+        using var scope = NewDisposeScope();
+        var level = LevelOf(picture);
+        return new(
+            Layers.Zip(scales).ToDictionary(pair => pair.First.Name, pair => pair.Second.ExchangeDetails(picture.KeyValues[pair.First.Name], level, detailsOf)),
+            pooled: picture.IsPooled, timestep: picture.Timestep?.alias());
+    }
+
     /// <summary>Compares the two UNets layer by layer: the picture's keys and values must be as wide as the music's.</summary>
     /// <exception cref="MelFusionException">They are not; the sentence names the layer.</exception>
     /// <remarks>The heads may differ (Stable Diffusion 1.5 has 8 everywhere): the music's heads then split the picture's channels otherwise.</remarks>

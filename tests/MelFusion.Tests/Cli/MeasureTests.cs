@@ -23,7 +23,8 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
     {
         WriteData("captions of nothing");
         var measured = Melfusion.Here(
-            "measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--clips", "2", "--seeds", "2", "--json");
+            "measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--clips", "2", "--seeds", "2",
+            "--strangers", "2", "--json");
 
         measured.ExitCode.ShouldBe(ExitCode.Done, measured.Error);
         using var json = JsonDocument.Parse(measured.Output);
@@ -32,6 +33,7 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
         json.RootElement.GetProperty("made").EnumerateArray().Select(made => made.GetProperty("id").GetString()).ShouldBe(["clip-0", "clip-1"]);
         ClipFile.ReadRecipe(_folder.File("report/clips/clip-1.wav")).Prompt.ShouldBe("captions of nothing 1");
         File.ReadAllText(_folder.File("report/measured.md")).ShouldContain("another picture above the right one");
+        File.ReadAllText(_folder.File("report/measured.md")).ShouldContain("3 clips (2 strangers each)");
         foreach (string file in new[] { "spectrograms.png", "measured.json", "conditions.csv", "conditions.json" })
         {
             new FileInfo(_folder.File("report/" + file)).Length.ShouldBeGreaterThan(0, file);

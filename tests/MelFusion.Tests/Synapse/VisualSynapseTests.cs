@@ -237,6 +237,36 @@ public class VisualSynapseTests
         Should.Throw<InvalidOperationException>(() => plain.Synapse.Perturb(picture, noise));
     }
 
+    [Fact]
+    public void Exchanged_details_leave_every_picture_its_mean_and_count_in_deviations_of_its_own_level()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var reference = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart, NoiseLevels = [100, 900] }, load: false);
+        using var recorded = reference.Picture();
+        using var picture = new CapturedKeyValues(recorded.KeyValues, timestep: tensor(new[] { 100L, 900L }));
+        using KeyValueStatistics low = new(), high = new(), ofMusic = new();
+        low.Add(picture.KeyValues);
+        high.Add(picture.KeyValues.ToDictionary(layer => layer.Key, layer => layer.Value.Select(x => 3 * x)));
+        using var text = reference.Music.ProjectText(reference.Io["music.text"]);
+        ofMusic.Add(text.KeyValues, reference.Mask);
+        reference.Synapse.SetStatistics([low, high], ofMusic);
+
+        using var exchanged = reference.Synapse.ExchangeDetails(picture, tensor(new[] { 0L, 0L })); // both the first one's
+
+        foreach (string layer in reference.Synapse.Layers.Select(layer => layer.Name))
+        {
+            var (before, after) = (picture.KeyValues[layer].Keys, exchanged.KeyValues[layer].Keys);
+            after[0].ShouldMatch(before[0], 1e-5);
+            after.mean([1]).ShouldMatch(before.mean([1]), 1e-5);
+            var (first, second) = (before[0] - before[0].mean([0], true), after[1] - after[1].mean([0], true));
+            second.ShouldMatch(3 * first, 1e-3);
+        }
+
+        using var plain = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.Standardise }, load: false);
+        Should.Throw<InvalidOperationException>(() => plain.Synapse.ExchangeDetails(picture, tensor(new[] { 0L, 0L })));
+    }
+
     [Theory]
     [InlineData(KeyValueNormalisation.StandardiseByLevel, 20, false)]
     [InlineData(KeyValueNormalisation.StandardiseByLevel, 300, false)]

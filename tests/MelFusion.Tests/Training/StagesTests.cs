@@ -46,6 +46,12 @@ public sealed class StagesTests : IDisposable
         (onTrain.Clips, onTrain.Loss.Count, onTrain.Difference.Count).ShouldBe((2, 10, 8));
         onTrain.ByTimestep.Select(level => level.Timestep).ShouldBe([300L, 700]);
         onTrain.ByTimestep.Average(level => level.Difference["shuffled_text"].Mean).ShouldBe(onTrain.Difference["shuffled_text"].Mean, 1e-9);
+        var onlyStranger = ConditionComparison.Measure(Music("music"), "train", 2, strangers: 3);
+        foreach (var (condition, loss) in onTrain.Loss)
+        {
+            onlyStranger.Loss[condition].ShouldBe(loss, 1e-9, $"{condition}: of two clips each has one stranger, met three times");
+        }
+
         onTrain.Write(In("on-train.json"), In("on-train.csv"));
         File.ReadAllLines(In("on-train.csv")).Select(line => line.Split(',')[1]).ShouldBe(["timestep", "300", "700", "300", "700"]);
 
@@ -78,6 +84,8 @@ public sealed class StagesTests : IDisposable
             .Message.ShouldContain("crop_frames");
         Should.Throw<MelFusionException>(() => TrainingRun.Run(whole with { Output = In("plain"), MusicLdm = whole.MusicLdm with { Synapse = new() } }))
             .Message.ShouldContain("picture_noise");
+        Should.Throw<MelFusionException>(() => TrainingRun.Run(whole with { Output = In("plain"), MusicLdm = whole.MusicLdm with { PictureNoise = 0, Synapse = new() } }))
+            .Message.ShouldContain("exchanged_details");
     }
 
     [Fact]
@@ -132,7 +140,7 @@ public sealed class StagesTests : IDisposable
         MusicLdm = new()
         {
             Network = UNetConfig.Tiny with { CrossAttentionDim = 16 }, InversionSteps = 5, PictureViews = 3, SameGamePictures = 0.5, Samples = 1, ValidationTimesteps = [300, 700],
-            PictureNoise = 0.5, TimestepPower = 2, Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart },
+            PictureNoise = 0.5, ExchangedDetails = 0.5, TimestepPower = 2, Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart },
         },
     };
 
