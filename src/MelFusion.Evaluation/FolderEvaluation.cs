@@ -35,7 +35,10 @@ public static class FolderEvaluation
         var controls = !request.Controls ? NoControls() : Controls(request, audition.Pipeline(evaluator), comparison, audition.References, progress, cancellation);
         var passport = Write(request, companions, reference, generated) with
         {
-            Evaluator = evaluator.Name, WeightsSha256 = evaluator.WeightsSha256, SampleRate = evaluator.SampleRate, Rule = evaluator.Rule,
+            Evaluator = evaluator.Name,
+            WeightsSha256 = evaluator.WeightsSha256,
+            SampleRate = evaluator.SampleRate,
+            Rule = evaluator.Rule,
         };
         return (Report(request, passport, metrics, controls, [.. skippedReferences, .. skippedGenerated, .. companions.Skipped]), new EvaluationDetails(reference, generated));
     }

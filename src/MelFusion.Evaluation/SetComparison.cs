@@ -156,11 +156,12 @@ internal sealed class SetComparison
             }
 
             double value = distance(x.Rows, y.Rows);
-            return WithInterval(value, random =>
+            var figure = WithInterval(value, random =>
             {
                 var (a, b) = (x.Of(Bootstrap.Draw(x.Clips, random)), y.Of(Bootstrap.Draw(y.Clips, random)));
                 return a.shape[0] < 2 || b.shape[0] < 2 ? value : distance(a, b);
-            }) with { Warning = singular ? FewVectors(x, y) : null };
+            });
+            return figure with { Warning = singular ? FewVectors(x, y) : null };
         }
     }
 
@@ -182,11 +183,12 @@ internal sealed class SetComparison
             }
 
             double value = Infinity(x.Rows, y.Rows, new Random(_request.Seed));
-            return WithInterval(value, random =>
+            var figure = WithInterval(value, random =>
             {
                 var (a, b) = (x.Of(Bootstrap.Draw(x.Clips, random)), y.Of(Bootstrap.Draw(y.Clips, random)));
                 return a.shape[0] < 2 || b.shape[0] < 4 ? value : Infinity(a, b, random);
-            }, MostInfinityRounds) with { Warning = FewVectors(x, y) };
+            }, MostInfinityRounds);
+            return figure with { Warning = FewVectors(x, y) };
         }
     }
 

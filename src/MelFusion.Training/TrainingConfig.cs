@@ -157,7 +157,16 @@ public sealed record TrainingConfig
         ImageVae = config.ImageVae with { ValidationPictures = 0 },
         ImageLdm = config.ImageLdm with { ValidationPictures = 0, Samples = 0, ValidationTimesteps = [], TextModel = null },
         MusicLdm = config.MusicLdm with { ValidationClips = 0, FinalValidationClips = 0, Samples = 0, ValidationTimesteps = [], TextModel = null },
-        Steps = 0, Workers = 0, CheckpointEvery = 0, ValidateEvery = 0, Output = string.Empty, Data = string.Empty, Model = string.Empty, StartFrom = null, PartsFrom = null, Cache = null,
+        Steps = 0,
+        Workers = 0,
+        CheckpointEvery = 0,
+        ValidateEvery = 0,
+        Output = string.Empty,
+        Data = string.Empty,
+        Model = string.Empty,
+        StartFrom = null,
+        PartsFrom = null,
+        Cache = null,
     }).ToJson();
 
     private void Validate(string path)

@@ -66,7 +66,8 @@ internal sealed class MusicLdmStage : ITrainingStage
         Safetensors.Write(Path.Combine(modelFolder, "synapse", "model.safetensors"), _model.Synapse.state_dict());
         ModelParts.ChangeDefaults(modelFolder, defaults => defaults with
         {
-            InversionSteps = _settings.InversionSteps, KeyValueSource = _settings.KeyValueSource,
+            InversionSteps = _settings.InversionSteps,
+            KeyValueSource = _settings.KeyValueSource,
         });
     }
 

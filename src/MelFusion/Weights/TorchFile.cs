@@ -278,9 +278,9 @@ public sealed class TorchFile : WeightsFile
 
         var atRoot = TensorsOf(dict);
         var nested = DictsOf(dict);
-        return (atRoot.Count, at, nested.Count) switch
+        return (atRoot.Count == 0, at, nested.Count) switch
         {
-            (> 0, _, _) => atRoot,
+            (false, _, _) => atRoot,
             (_, null, 1) => TensorsOf((PickleDict)nested[0].Value!),
             _ => throw new InvalidDataException($"there are no tensors at its root{Offer(dict)}"),
         };

@@ -35,7 +35,10 @@ public sealed class FolderEvaluationTests : IDisposable
             var (report, _) = FolderEvaluation.Run(
                 Request("reference", Path.GetFileName(folder)) with
                 {
-                    BootstrapRounds = 0, Metrics = ["fad", "kl"], Controls = double.IsInfinity(decibels), CacheFolder = Path.Combine(_folder, "cache"),
+                    BootstrapRounds = 0,
+                    Metrics = ["fad", "kl"],
+                    Controls = double.IsInfinity(decibels),
+                    CacheFolder = Path.Combine(_folder, "cache"),
                 },
                 musicnn);
             double fad = report.Metrics["fad"].Value!.Value;
@@ -66,7 +69,8 @@ public sealed class FolderEvaluationTests : IDisposable
 
         var (report, _) = FolderEvaluation.Run(Request("reference", "generated") with
         {
-            Metrics = [.. EvaluationRequest.AllMetrics.Except(NoteEvaluator.Figures)], Weights = _folder,
+            Metrics = [.. EvaluationRequest.AllMetrics.Except(NoteEvaluator.Figures)],
+            Weights = _folder,
         }, _levels);
 
         using var json = JsonDocument.Parse(report.ToJson());

@@ -72,7 +72,8 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
         var table = TableConfig.Read(Path.Combine(Configs, $"table{number}.json"));
         table = table with
         {
-            Metrics = ["fad", "kl", "fd"], Quick = table.Quick with { Clips = 2, Steps = 2, StepsDivisor = 400 },
+            Metrics = ["fad", "kl", "fd"],
+            Quick = table.Quick with { Clips = 2, Steps = 2, StepsDivisor = 400 },
             Rows = [.. table.Rows.Select(row => row with { Model = row.Training is null ? null : _folder.File("absent") })],
         };
 
@@ -97,8 +98,8 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
     [Fact]
     public void A_variants_folder_takes_the_parts_that_its_training_does_not_make()
     {
-        var config = TrainingConfig.Read(Write("v.json", """{ "stage": "music-ldm", "output": "x", "model": "M", "parts_from": "F" }"""))
-            with { Model = _folder.File("variant"), PartsFrom = tiny.Path };
+        var written = TrainingConfig.Read(Write("v.json", """{ "stage": "music-ldm", "output": "x", "model": "M", "parts_from": "F" }"""));
+        var config = written with { Model = _folder.File("variant"), PartsFrom = tiny.Path };
 
         VariantFolder.Fill(config);
 

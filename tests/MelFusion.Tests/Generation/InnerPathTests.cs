@@ -1,6 +1,6 @@
-using MelFusion.Training.Data.Build.Readers;
 using MelFusion.Tests.Support;
 using MelFusion.Training.Data;
+using MelFusion.Training.Data.Build.Readers;
 using MelFusion.Weights.Assembly;
 using MelFusion.Weights.Hub;
 using Shouldly;

@@ -132,8 +132,14 @@ public class ImageReaderTests
                 var (w, h) = (upright.Width - 1, upright.Height - 1);
                 var (column, row) = orientation switch // where EXIF says the upright pixel lies
                 {
-                    1 => (x, y), 2 => (w - x, y), 3 => (w - x, h - y), 4 => (x, h - y),
-                    5 => (y, x), 6 => (y, w - x), 7 => (h - y, w - x), _ => (h - y, x),
+                    1 => (x, y),
+                    2 => (w - x, y),
+                    3 => (w - x, h - y),
+                    4 => (x, h - y),
+                    5 => (y, x),
+                    6 => (y, w - x),
+                    7 => (h - y, w - x),
+                    _ => (h - y, x),
                 };
                 stored.SetPixel(column, row, upright.GetPixel(x, y));
             }

@@ -2,10 +2,10 @@ using MelFusion.Tests.Support;
 using MelFusion.Training.Engine;
 using Shouldly;
 using TorchSharp;
-using AdamW = MelFusion.Training.Engine.AdamW;
-using Parameter = TorchSharp.Modules.Parameter;
 using Xunit;
 using static TorchSharp.torch;
+using AdamW = MelFusion.Training.Engine.AdamW;
+using Parameter = TorchSharp.Modules.Parameter;
 
 namespace MelFusion.Tests.Training;
 

@@ -124,8 +124,14 @@ internal sealed record TangoFolder
 
         public MelConfig ToMel() => MelConfig.Tango with
         {
-            NFft = FilterLength, HopLength = HopLength, WinLength = WinLength, NMels = NMelChannels, SampleRate = SamplingRate,
-            FMin = MelFmin, FMax = MelFmax, Padding = FilterLength / 2,
+            NFft = FilterLength,
+            HopLength = HopLength,
+            WinLength = WinLength,
+            NMels = NMelChannels,
+            SampleRate = SamplingRate,
+            FMin = MelFmin,
+            FMax = MelFmax,
+            Padding = FilterLength / 2,
         };
     }
 }
