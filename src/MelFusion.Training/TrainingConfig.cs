@@ -182,6 +182,7 @@ public sealed record TrainingConfig
             : MusicLdm.PictureViews is < 1 or > 64 ? $"music_ldm.picture_views is {MusicLdm.PictureViews} and must be 1 to 64"
             : MusicLdm.SameGamePictures is not (>= 0 and <= 1) ? $"music_ldm.same_game_pictures is {MusicLdm.SameGamePictures} and must be 0 to 1"
             : MusicLdm.PictureNoise is not (>= 0 and <= 10) ? $"music_ldm.picture_noise is {MusicLdm.PictureNoise} and must be 0 to 10"
+            : MusicLdm.PictureBlend is not (>= 0 and <= 10) ? $"music_ldm.picture_blend is {MusicLdm.PictureBlend} and must be 0 to 10"
             : MusicLdm.ExchangedDetails is not (>= 0 and <= 1) ? $"music_ldm.exchanged_details is {MusicLdm.ExchangedDetails} and must be 0 to 1"
             : MusicLdm.TimestepPower is not (>= 0.1 and <= 10) ? $"music_ldm.timestep_power is {MusicLdm.TimestepPower} and must be 0.1 to 10"
             : CheckpointEvery < 1 || ValidateEvery < 1 ? "checkpoint_every and validate_every must be at least 1"

@@ -18,6 +18,7 @@ internal sealed class GenerateCommand : Command
     private readonly Option<string?> _text = Setting.Text<MusicRequest>(nameof(MusicRequest.Prompt), MusicRequest.LongestText, "--text");
     private readonly Option<string?> _data = Setting.Path<GenerateSettings>(nameof(GenerateSettings.Data), "folder");
     private readonly Option<string?> _split = Setting.Path<GenerateSettings>(nameof(GenerateSettings.Split), "name");
+    private readonly Option<CaptionKind?> _captions = Setting.Choice<GenerateSettings, CaptionKind>(nameof(GenerateSettings.Captions));
     private readonly Option<long?> _limit = Setting.Whole<GenerateSettings>(nameof(GenerateSettings.Limit), 1, int.MaxValue);
     private readonly Option<string?> _output = Setting.Path<GenerateSettings>(nameof(GenerateSettings.Output));
     private readonly Option<string?> _negative = Setting.Text<MusicRequest>(nameof(MusicRequest.NegativePrompt), MusicRequest.LongestText, "--negative");
@@ -55,7 +56,7 @@ internal sealed class GenerateCommand : Command
         _session = session;
         Option[] options =
         [
-            _image, _text, _data, _split, _limit, _output, _negative, _imageInfluence, _imageSize, _imageGuidance, _keyValueSource, _seed, _steps, _guidance,
+            _image, _text, _data, _split, _captions, _limit, _output, _negative, _imageInfluence, _imageSize, _imageGuidance, _keyValueSource, _seed, _steps, _guidance,
             _sampler, _inversionSteps, _candidates, _duration, _vocoder, _refine, _precision, _device, _threads, _model, _json, _overwrite,
         ];
         Array.ForEach(options, Add);
@@ -69,7 +70,7 @@ internal sealed class GenerateCommand : Command
         string? wrong =
             !hasData && result.GetResult(_image) is null && result.GetResult(_text) is null ? "A picture or a text is needed: give --image, --text or both"
             : hasData && Given(result, _image, _text, _candidates) is { } own ? $"{own} does not go with --data, whose rows have a picture, a text and a clip each; leave one of the two out"
-            : !hasData && Given(result, _split, _limit) is { } ofData ? $"{ofData} goes with --data only"
+            : !hasData && Given(result, _split, _captions, _limit) is { } ofData ? $"{ofData} goes with --data only"
             : result.GetResult(_output) is null ? $"There is no --output: name the {(hasData ? "folder" : "WAV file")} to write"
             : !hasData && !isWav ? "--output must end with .wav, as WAV is what is written"
             : hasData && isWav ? "--output must be a folder where --data is given, as there is a file for every row"
@@ -92,6 +93,7 @@ internal sealed class GenerateCommand : Command
         Image = result.GetValue(_image),
         Data = result.GetValue(_data),
         Split = result.GetValue(_split) ?? "test",
+        Captions = result.GetValue(_captions) ?? CaptionKind.Heard,
         Limit = (int?)result.GetValue(_limit),
         SeedIsDrawn = result.GetValue(_seed) is null && result.GetValue(_data) is null,
         Precision = result.GetValue(_precision) ?? Precision.Auto,
@@ -155,7 +157,7 @@ internal sealed class GenerateCommand : Command
     {
         string split = Path.Combine(settings.Data!, settings.Split);
         var rows = TrainingRow.ReadTable(settings.Data!, settings.Split)
-            .Select(row => SetRow.FromTable(split, row.Id, row.Images is [var picture, ..] ? picture : null, row.Captions is [var caption, ..] ? caption : null)).ToList();
+            .Select(row => SetRow.FromTable(split, row.Id, row.Images is [var picture, ..] ? picture : null, row.CaptionsOf(settings.Captions) is [var caption, ..] ? caption : null)).ToList();
         var request = new SetRequest
         {
             Rows = Evenly.Some(rows, settings.Limit ?? rows.Count), Output = settings.Output, Settings = settings.Request, Overwrite = settings.Overwrite,

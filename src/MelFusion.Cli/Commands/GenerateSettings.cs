@@ -1,3 +1,4 @@
+using MelFusion.Training.Data;
 using MelFusion.Weights;
 
 namespace MelFusion.Cli.Commands;
@@ -16,6 +17,12 @@ internal sealed record GenerateSettings
 
     /// <summary>Which split of the data (default: test).</summary>
     public string Split { get; init; } = "test";
+
+    /// <summary>
+    /// Which captions of the data: heard (what is heard alone, so that the picture has something to say) or all (from the one that names game and scene on); a
+    /// table without captions of the first kind has its own taken for them (default: heard).
+    /// </summary>
+    public CaptionKind Captions { get; init; } = CaptionKind.Heard;
 
     /// <summary>At most so many rows of the data, spread evenly over the table.</summary>
     public int? Limit { get; init; }

@@ -70,7 +70,7 @@ internal sealed class ReproduceCommand : Command
         var console = _session.ForPeople(settings.Json);
         var table = WithVariants(TablePlace.Find(settings.Table));
         string data = Directory.Exists(settings.Data) ? settings.Data : Path.Combine("data", settings.Data);
-        var clips = TrainingRow.ReadTable(data, table.Split).Select(row => new DataClip(row.Id, row.Images, row.Captions)).ToList();
+        var clips = TrainingRow.ReadTable(data, table.Split).Select(row => new DataClip(row.Id, row.Images, row.Captions, row.CaptionsOf(CaptionKind.Heard))).ToList();
         string model = ModelPlace.Find(settings.Model);
         _ = ModelFolder.Open(model);
         OutputFiles.PrepareFolder(settings.Output, _output.Name);

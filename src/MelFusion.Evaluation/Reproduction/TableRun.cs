@@ -7,8 +7,9 @@ namespace MelFusion.Evaluation.Reproduction;
 /// <summary>A clip of the data: what a row of its table states.</summary>
 /// <param name="Id">Its name.</param>
 /// <param name="Images">Its pictures, relative to the split's folder.</param>
-/// <param name="Captions">Its captions, from rich to poor.</param>
-public sealed record DataClip(string Id, IReadOnlyList<string> Images, IReadOnlyList<string> Captions);
+/// <param name="Captions">Its captions, from rich to poor: rows that ask for a number of words take the first that has it.</param>
+/// <param name="HeardCaptions">Captions of what is heard alone, or the same where there are none: all other rows take the first.</param>
+public sealed record DataClip(string Id, IReadOnlyList<string> Images, IReadOnlyList<string> Captions, IReadOnlyList<string> HeardCaptions);
 
 /// <summary>A table to make.</summary>
 public sealed record TableRequest
@@ -157,8 +158,9 @@ public sealed class TableRun(TableRequest request, IEvaluator evaluator, IProgre
             : [.. Evenly.Some(usable, most).Select(clip => SetRow.FromTable(request.Reference, clip.Id, PictureOf(row, clip, usable), row.Text ? CaptionOf(row, clip) : null))];
     }
 
-    private static string? CaptionOf(PaperRow row, DataClip clip) => clip.Captions.FirstOrDefault(caption =>
-        row.CaptionWords is not { } words || (caption.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Length is var count && count >= words[0] && count <= words[1]));
+    private static string? CaptionOf(PaperRow row, DataClip clip) => row.CaptionWords is not { } words
+        ? clip.HeardCaptions is [var heard, ..] ? heard : null
+        : clip.Captions.FirstOrDefault(caption => caption.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Length is var count && count >= words[0] && count <= words[1]);
 
     private static string? PictureOf(PaperRow row, DataClip clip, List<DataClip> clips) => row.Picture switch
     {

@@ -91,6 +91,12 @@ public sealed record MusicLdmConfig : LdmConfig
     public double PictureNoise { get; init; }
 
     /// <summary>
+    /// Deviation of noise that differs as pictures do: a random sum of what the pictures of the batch differ from their average; 1: as much as pictures
+    /// differ, 0: none. Noise of single channels averages out over a thousand of them, so that pictures are known by heart in spite of it; this one does not.
+    /// </summary>
+    public double PictureBlend { get; init; }
+
+    /// <summary>
     /// Share of samples whose picture has the details of another one of the batch: what its tokens differ from their mean. Details tell single pictures
     /// apart and can be learned by heart, however noisy the means are.
     /// </summary>

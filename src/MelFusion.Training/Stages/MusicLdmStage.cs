@@ -91,12 +91,14 @@ internal sealed class MusicLdmStage : ITrainingStage
             picture = kindred[choices.Next(kindred.Count)];
         }
 
+        long together = _config.Batch / _config.Parts;
         bool exchange = _settings.ExchangedDetails > 0 && choices.NextDouble() < _settings.ExchangedDetails;
 
         return new(
             clean, randn(clean.shape, generator: generator), t,
             dropText ? string.Empty : caption, dropPicture ? null : _train.Trajectories.At(picture, t, view),
             _settings.PictureNoise > 0 ? _settings.PictureNoise * randn(_model.Synapse.NoiseWidth, generator: generator) : null,
+            _settings.PictureBlend > 0 ? _settings.PictureBlend / Math.Sqrt(Math.Max(1, together - 1)) * randn(together, generator: generator) : null,
             exchange);
     }
 
@@ -111,9 +113,9 @@ internal sealed class MusicLdmStage : ITrainingStage
 
     private void RequireDeviations()
     {
-        if (_settings.PictureNoise > 0 && _settings.Synapse.KeyValueNormalisation == KeyValueNormalisation.None)
+        if (_settings.PictureNoise + _settings.PictureBlend > 0 && _settings.Synapse.KeyValueNormalisation == KeyValueNormalisation.None)
         {
-            throw new MelFusionException("music_ldm.picture_noise counts in deviations of the pictures' statistics: set synapse.key_value_normalisation to other than none, or picture_noise to 0.");
+            throw new MelFusionException("music_ldm.picture_noise and picture_blend count in deviations of the pictures' statistics: set synapse.key_value_normalisation to other than none, or both to 0.");
         }
 
         if (_settings.ExchangedDetails > 0 && _settings.Synapse.KeyValueNormalisation != KeyValueNormalisation.StandardiseByPart)

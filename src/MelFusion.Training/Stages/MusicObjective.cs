@@ -14,10 +14,12 @@ namespace MelFusion.Training.Stages;
 /// <param name="Timestep">t.</param>
 /// <param name="Caption">The text; empty: the null text.</param>
 /// <param name="Picture">What the picture's UNet is to see, and the timestep it is given; null: no picture.</param>
-/// <param name="KeyValueNoise">Noise on K^I and V^I, (<see cref="VisualSynapse.NoiseWidth"/>) in deviations; null: none.</param>
+/// <param name="OfChannels">Noise on K^I and V^I, (<see cref="VisualSynapse.NoiseWidth"/>) in deviations; null: none.</param>
+/// <param name="Blend">How much of the pictures of all samples computed together is added to its own, (B) in deviations; null: none.</param>
 /// <param name="ExchangeDetails">Whether the picture has the details of that of the next sample.</param>
 internal sealed record MusicSample(
-    Tensor Clean, Tensor Noise, long Timestep, string Caption, (Tensor Latent, long Timestep)? Picture, Tensor? KeyValueNoise = null, bool ExchangeDetails = false);
+    Tensor Clean, Tensor Noise, long Timestep, string Caption, (Tensor Latent, long Timestep)? Picture,
+    Tensor? OfChannels = null, Tensor? Blend = null, bool ExchangeDetails = false);
 
 /// <summary>Algorithm 1, lines 5 to 8, for a batch: K^I and V^I, the music's prediction with them, and the loss.</summary>
 /// <param name="network">eps_theta.</param>
@@ -35,11 +37,7 @@ internal sealed class MusicObjective(
         var (clean, noise) = (stack(samples.Select(sample => sample.Clean)), stack(samples.Select(sample => sample.Noise)));
         var t = tensor(samples.Select(sample => sample.Timestep).ToArray());
         var (states, mask) = texts.Get([.. samples.Select(sample => sample.Caption)]);
-        var keyValueNoise = samples.All(sample => sample.KeyValueNoise is not null) ? stack(samples.Select(sample => sample.KeyValueNoise!)) : null;
-        var detailsOf = samples.Any(sample => sample.ExchangeDetails)
-            ? tensor(samples.Select((sample, i) => sample.ExchangeDetails ? (i + 1L) % samples.Count : i).ToArray())
-            : null;
-        var prediction = Predict(loss.Diffuse(clean, noise, t), t, states, mask, [.. samples.Select(sample => sample.Picture)], keyValueNoise, detailsOf);
+        var prediction = Predict(loss.Diffuse(clean, noise, t), t, states, mask, [.. samples.Select(sample => sample.Picture)], NoiseOf(samples));
         return loss.PerSample(prediction, clean, noise, t);
     }
 
@@ -61,15 +59,12 @@ internal sealed class MusicObjective(
     /// <param name="states">(B, s, c).</param>
     /// <param name="mask">(B, s), true where a token is valid.</param>
     /// <param name="pictures">One per sample; null: none.</param>
-    /// <param name="keyValueNoise">Noise on K^I and V^I, (B, <see cref="VisualSynapse.NoiseWidth"/>) in deviations; null: none.</param>
-    /// <param name="detailsOf">Whose picture's details a sample gets, (B); null: its own.</param>
-    public Tensor Predict(
-        Tensor noisy, Tensor t, Tensor states, Tensor mask, IReadOnlyList<(Tensor Latent, long Timestep)?> pictures, Tensor? keyValueNoise = null, Tensor? detailsOf = null)
+    /// <param name="keyValueNoise">What is done to K^I and V^I; null: nothing.</param>
+    public Tensor Predict(Tensor noisy, Tensor t, Tensor states, Tensor mask, IReadOnlyList<(Tensor Latent, long Timestep)?> pictures, KeyValueNoise? keyValueNoise = null)
     {
         using var seen = Capture(pictures);
-        using var exchanged = seen is not null && detailsOf is not null ? synapse.ExchangeDetails(seen, detailsOf) : null;
-        using var perturbed = seen is not null && keyValueNoise is not null ? synapse.Perturb(exchanged ?? seen, keyValueNoise) : null;
-        var captured = perturbed ?? exchanged ?? seen;
+        using var perturbed = seen is not null && keyValueNoise is not null ? synapse.Perturb(seen, keyValueNoise) : null;
+        var captured = perturbed ?? seen;
         var influence = tensor(pictures.Select(picture => picture is null ? 0f : 1f).ToArray());
         var tap = synapse.Tap(captured, influence, mask);
         return network.Forward(noisy.to(precision), t, states, mask, tap).to(ScalarType.Float32);
@@ -90,6 +85,16 @@ internal sealed class MusicObjective(
 
         synapse.SetStatistics(ofPictures, ofMusic);
         ofPictures.ForEach(statistics => statistics.Dispose());
+    }
+
+    private static KeyValueNoise? NoiseOf(IReadOnlyList<MusicSample> samples)
+    {
+        bool exchange = samples.Any(sample => sample.ExchangeDetails);
+        var (ofChannels, blend) = (All(sample => sample.OfChannels), All(sample => sample.Blend));
+        return ofChannels is null && blend is null && !exchange ? null : new(
+            ofChannels, blend, exchange ? tensor(samples.Select((sample, i) => sample.ExchangeDetails ? (i + 1L) % samples.Count : i).ToArray()) : null);
+
+        Tensor? All(Func<MusicSample, Tensor?> take) => samples.All(sample => take(sample) is not null) ? stack(samples.Select(sample => take(sample)!)) : null;
     }
 
     private void Gather(IEnumerable<MusicSample> samples, TextSet texts, KeyValueStatistics ofPictures, KeyValueStatistics ofMusic)

@@ -136,24 +136,15 @@ internal sealed class KeyValueScale : nn.Module
         Scale(picture.Keys, level, valid, channels => (channels.KeyMean, channels.KeyDeviation)),
         Scale(picture.Values, level, valid, channels => (channels.ValueMean, channels.ValueDeviation)));
 
-    /// <summary>Adds noise in deviations of the pictures' statistics, the same to all tokens of a picture.</summary>
+    /// <summary>K^I and V^I with noise, in deviations of the pictures' statistics.</summary>
     /// <param name="picture">K^I and V^I, (B, n, d).</param>
     /// <param name="level">As for <see cref="Apply"/>.</param>
-    /// <param name="noise">(B, 1, d) for keys and for values.</param>
-    public KeysAndValues Perturb(KeysAndValues picture, Tensor? level, KeysAndValues noise) => new(
-        picture.Keys + noise.Keys * Row(_image.KeyDeviation, level), picture.Values + noise.Values * Row(_image.ValueDeviation, level));
-
-    /// <summary>Gives every picture, beside its own mean over tokens, the details of another one, as large as its own level has them.</summary>
-    /// <param name="picture">K^I and V^I, (B, n, d).</param>
-    /// <param name="level">As for <see cref="Apply"/>.</param>
-    /// <param name="detailsOf">Whose details, (B) of int64.</param>
-    /// <exception cref="InvalidOperationException">The statistics have no details.</exception>
-    public KeysAndValues ExchangeDetails(KeysAndValues picture, Tensor? level, Tensor detailsOf)
-    {
-        var detail = _detail ?? throw new InvalidOperationException("The synapse's config does not tell details from means.");
-        return new(
-            ExchangeDetails(picture.Keys, Row(detail.KeyDeviation, level), detailsOf), ExchangeDetails(picture.Values, Row(detail.ValueDeviation, level), detailsOf));
-    }
+    /// <param name="noise">What is done to them.</param>
+    /// <param name="ofChannels">The layer's part of <see cref="KeyValueNoise.OfChannels"/>, (B, 1, d) for keys and for values; null: none.</param>
+    /// <exception cref="InvalidOperationException">Details are to be exchanged, and the statistics have none.</exception>
+    public KeysAndValues Perturb(KeysAndValues picture, Tensor? level, KeyValueNoise noise, KeysAndValues? ofChannels) => new(
+        Perturb(picture.Keys, level, noise, ofChannels?.Keys, channels => (channels.KeyMean, channels.KeyDeviation)),
+        Perturb(picture.Values, level, noise, ofChannels?.Values, channels => (channels.ValueMean, channels.ValueDeviation)));
 
     public void Set(IReadOnlyList<KeyValueStatistics> pictures, KeyValueStatistics music, string layer)
     {
@@ -174,11 +165,26 @@ internal sealed class KeyValueScale : nn.Module
         return HalfOfVariance * (Scale(mean, level, of(_image), newDeviation) + Scale(x - mean, level, of(_detail), newDeviation)) + newMean;
     }
 
-    private static Tensor ExchangeDetails(Tensor x, Tensor deviation, Tensor detailsOf)
+    private Tensor Perturb(Tensor x, Tensor? level, KeyValueNoise noise, Tensor? ofChannels, Func<ChannelStatistics, (Tensor Mean, Tensor Deviation)> of)
     {
-        var mean = KeyValueStatistics.MeanOf(x, valid: null);
-        var floored = deviation.clamp_min(SmallestDeviation);
-        return mean + ((x - mean) / floored).index_select(0, detailsOf) * floored;
+        var (mean, deviation) = (KeyValueStatistics.MeanOf(x, valid: null), Row(of(_image).Deviation, level)); // (B, 1, d)
+        var perturbed = noise.DetailsOf is null ? x : mean + Exchange(x - mean, level, noise.DetailsOf, of);
+        if (noise.Blend is not null)
+        {
+            var standard = (mean - Row(of(_image).Mean, level)) / deviation.clamp_min(SmallestDeviation);
+            var apart = (standard - standard.mean([0], keepdim: true)).squeeze(1); // (B, d): what the pictures of the batch differ in
+            perturbed += matmul(noise.Blend, apart).unsqueeze(1) * deviation;
+        }
+
+        return ofChannels is null ? perturbed : perturbed + ofChannels * deviation;
+    }
+
+    /// <summary>The details of other pictures, as large as those of a picture's own noise level.</summary>
+    private Tensor Exchange(Tensor details, Tensor? level, Tensor detailsOf, Func<ChannelStatistics, (Tensor Mean, Tensor Deviation)> of)
+    {
+        var statistics = _detail ?? throw new InvalidOperationException("The synapse's config does not tell details from means.");
+        var deviation = Row(of(statistics).Deviation, level).clamp_min(SmallestDeviation);
+        return (details / deviation).index_select(0, detailsOf) * deviation;
     }
 
     private static Tensor Scale(Tensor x, Tensor? level, (Tensor Mean, Tensor Deviation) channels, Tensor newDeviation) =>

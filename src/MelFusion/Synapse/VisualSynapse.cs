@@ -100,11 +100,11 @@ public sealed class VisualSynapse : nn.Module
         }
     }
 
-    /// <summary>K^I and V^I with noise, the same on all tokens of a picture, in deviations of the statistics: for training.</summary>
-    /// <param name="picture">(B, n, d) per layer.</param>
-    /// <param name="noise">(B, <see cref="NoiseWidth"/>): keys and values of the first layer, of the second, and so on.</param>
+    /// <summary>K^I and V^I with noise, for training.</summary>
+    /// <param name="picture">(B, n, d) per layer, not pooled.</param>
+    /// <param name="noise">What is done to them.</param>
     /// <exception cref="InvalidOperationException">The config does not standardise, so that no deviations are known.</exception>
-    internal CapturedKeyValues Perturb(CapturedKeyValues picture, Tensor noise)
+    internal CapturedKeyValues Perturb(CapturedKeyValues picture, KeyValueNoise noise)
     {
         var scales = _normalisation ?? throw new InvalidOperationException("The synapse's config says key_value_normalisation: none.");
         using var scope = NewDisposeScope();
@@ -113,31 +113,17 @@ public sealed class VisualSynapse : nn.Module
         var perturbed = new Dictionary<string, KeysAndValues>();
         foreach (var (layer, scale) in Layers.Zip(scales))
         {
-            var (keys, values) = (Next(layer.Width), Next(layer.Width));
-            perturbed[layer.Name] = scale.Perturb(picture.KeyValues[layer.Name], level, new(keys, values));
+            KeysAndValues? ofChannels = noise.OfChannels is null ? null : new(Next(noise.OfChannels, layer.Width), Next(noise.OfChannels, layer.Width));
+            perturbed[layer.Name] = scale.Perturb(picture.KeyValues[layer.Name], level, noise, ofChannels);
         }
 
         return new(perturbed, pooled: picture.IsPooled, timestep: picture.Timestep?.alias());
 
-        Tensor Next(long width)
+        Tensor Next(Tensor ofAll, long width)
         {
             at += width;
-            return noise.narrow(1, at - width, width).unsqueeze(1); // (B, 1, d)
+            return ofAll.narrow(1, at - width, width).unsqueeze(1); // (B, 1, d)
         }
-    }
-
-    /// <summary>K^I and V^I in which every picture has its own mean over tokens and another's details, what its tokens differ from it: for training.</summary>
-    /// <param name="picture">(B, n, d) per layer, not pooled.</param>
-    /// <param name="detailsOf">Whose details a sample gets, (B) of int64; its own number: its own.</param>
-    /// <exception cref="InvalidOperationException">The config does not standardise by part, so that no details are known.</exception>
-    internal CapturedKeyValues ExchangeDetails(CapturedKeyValues picture, Tensor detailsOf)
-    {
-        var scales = _normalisation ?? throw new InvalidOperationException("The synapse's config says key_value_normalisation: none.");
-        using var scope = NewDisposeScope();
-        var level = LevelOf(picture);
-        return new(
-            Layers.Zip(scales).ToDictionary(pair => pair.First.Name, pair => pair.Second.ExchangeDetails(picture.KeyValues[pair.First.Name], level, detailsOf)),
-            pooled: picture.IsPooled, timestep: picture.Timestep?.alias());
     }
 
     /// <summary>Compares the two UNets layer by layer: the picture's keys and values must be as wide as the music's.</summary>

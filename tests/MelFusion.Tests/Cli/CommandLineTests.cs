@@ -49,6 +49,7 @@ public sealed class CommandLineTests
     [InlineData("--text", "generate --data d --text x --output a")]
     [InlineData("--candidates", "generate --data d --candidates 2 --output a")]
     [InlineData("--split", "generate --text x --split test --output a.wav")]
+    [InlineData("--captions", "generate --text x --captions all --output a.wav")]
     [InlineData("--limit", "generate --text x --limit 2 --output a.wav")]
     [InlineData("--limit", "generate --data d --limit 0 --output a")]
     [InlineData("folder", "generate --data d --output a.wav")]

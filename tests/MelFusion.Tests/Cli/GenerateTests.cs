@@ -147,7 +147,7 @@ public sealed class GenerateTests(TinyFiles files) : IClassFixture<TinyFiles>, I
         File.Copy(files.Picture, _folder.File("data/test/images/p.bmp"));
         string Row(string id, string picture) => $$"""{"id":"{{id}}","audio":"audio/{{id}}.wav","images":["{{picture}}"],"captions":["calm guitar","music"],"more":1}""";
         string table = _folder.File("data/test/table.jsonl"), output = _folder.File("out");
-        File.WriteAllLines(table, [Row("one", "images/p.bmp"), Row("two", "images/p.bmp"), Row("three", "images/p.bmp"), """{"id":"four","captions":["loud drums"]}"""]);
+        File.WriteAllLines(table, [Row("one", "images/p.bmp"), Row("two", "images/p.bmp"), Row("three", "images/p.bmp"), """{"id":"four","captions":["loud drums of a game"],"heard_captions":["loud drums"]}"""]);
 
         var some = Melfusion.Here("generate", "--data", _folder.File("data"), "--output", output, "--model", files.Model, "--limit", "2", "--json");
         some.ExitCode.ShouldBe(ExitCode.Done, some.Error);
@@ -161,6 +161,7 @@ public sealed class GenerateTests(TinyFiles files) : IClassFixture<TinyFiles>, I
         all.Output.ShouldContain("2 clips made, 2 kept from before, seed 0");
         ClipFile.ReadRecipe(Path.Combine(output, "four.wav")).Prompt.ShouldBe("loud drums");
         ClipFile.ReadRecipe(Path.Combine(output, "one.wav")).Prompt.ShouldBe("calm guitar");
+        Generate("--captions", "all").ShouldFailWith(ExitCode.Failed, "four.wav", "prompt", "--overwrite");
 
         foreach (string wrong in new[] { Row("../five", "images/p.bmp"), Row("five", "../../picture.bmp"), Row("five", "images/no.bmp"), "{\"id\":null}", "{\"id\":\"five\",\"images\":null,\"captions\":null}", "no row" })
         {

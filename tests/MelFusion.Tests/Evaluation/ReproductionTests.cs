@@ -19,6 +19,8 @@ namespace MelFusion.Tests.Evaluation;
 [Collection(nameof(TrainsAlone))]
 public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<TinyModelInMemory>, IDisposable
 {
+    private const string Heard = "calm guitar";
+
     private static readonly string Configs = Path.Combine(Repository.Root, "configs");
 
     private readonly TemporaryFolder _folder = new();
@@ -84,6 +86,9 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
         result.Rows.Where(row => row.Missing is null).ShouldAllBe(row => row.Clips == 2 && row.Figures["fad"].Value >= 0 && row.Figures["kl"].Value >= 0);
         result.Cells(measuredOnly: true).ShouldAllBe(row => row.Count == result.Cells(true)[0].Count);
         result.Cells()[0].ShouldContain(number is 5 ? "fd MC" : "kl MB");
+        string?[] texts = [.. Directory.GetFiles(_folder.File("out"), "*.wav", SearchOption.AllDirectories).Select(file => ClipFile.ReadRecipe(file).Prompt).Distinct()];
+        texts.Contains(Heard).ShouldBe(number != 6);
+        texts.Any(captions.Contains).ShouldBe(number == 6, "rows that ask for a number of words, and only they, take other captions than those of what is heard");
     }
 
     [Theory]
@@ -316,10 +321,13 @@ public sealed class ReproductionTests(TinyModelInMemory tiny) : IClassFixture<Ti
     /// <summary>A test split of three clips, as long as the tiny model's, and two pictures.</summary>
     private DataClip[] Data(IReadOnlyList<string>? captions = null)
     {
+        string[] guitar = [Heard], drums = ["loud drums"];
         Directory.CreateDirectory(_folder.File("test/audio"));
         Directory.CreateDirectory(_folder.File("test/images"));
-        captions ??= ["calm guitar"];
-        DataClip[] clips = [new("one", ["images/a.bmp"], captions), new("two", ["images/a.bmp"], captions), new("three", ["images/b.bmp"], captions.Count > 1 ? captions : ["loud drums"])];
+        DataClip[] clips =
+        [
+            new("one", ["images/a.bmp"], captions ?? guitar, guitar), new("two", ["images/a.bmp"], captions ?? guitar, guitar), new("three", ["images/b.bmp"], captions ?? drums, drums),
+        ];
         var random = new Random(1);
         foreach (var clip in clips)
         {

@@ -224,7 +224,7 @@ public class VisualSynapseTests
         var noise = torch.zeros(2, reference.Synapse.NoiseWidth);
         noise[1, reference.Synapse.Layers[0].Width] = 1; // the first layer's first value, in the second sample
 
-        using var perturbed = reference.Synapse.Perturb(picture, noise);
+        using var perturbed = reference.Synapse.Perturb(picture, new(OfChannels: noise));
 
         string first = reference.Synapse.Layers[0].Name;
         var difference = perturbed.KeyValues[first].Values - picture.KeyValues[first].Values;
@@ -234,7 +234,7 @@ public class VisualSynapseTests
         difference[1].narrow(1, 1, difference.shape[2] - 1).abs().max().item<float>().ShouldBe(0);
         perturbed.KeyValues[first].Keys.ShouldMatch(picture.KeyValues[first].Keys, 0);
         using var plain = new Reference(new(), load: false);
-        Should.Throw<InvalidOperationException>(() => plain.Synapse.Perturb(picture, noise));
+        Should.Throw<InvalidOperationException>(() => plain.Synapse.Perturb(picture, new(OfChannels: noise)));
     }
 
     [Fact]
@@ -252,7 +252,7 @@ public class VisualSynapseTests
         ofMusic.Add(text.KeyValues, reference.Mask);
         reference.Synapse.SetStatistics([low, high], ofMusic);
 
-        using var exchanged = reference.Synapse.ExchangeDetails(picture, tensor(new[] { 0L, 0L })); // both the first one's
+        using var exchanged = reference.Synapse.Perturb(picture, new(DetailsOf: tensor(new[] { 0L, 0L }))); // both the first one's
 
         foreach (string layer in reference.Synapse.Layers.Select(layer => layer.Name))
         {
@@ -264,7 +264,33 @@ public class VisualSynapseTests
         }
 
         using var plain = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.Standardise }, load: false);
-        Should.Throw<InvalidOperationException>(() => plain.Synapse.ExchangeDetails(picture, tensor(new[] { 0L, 0L })));
+        Should.Throw<InvalidOperationException>(() => plain.Synapse.Perturb(picture, new(DetailsOf: tensor(new[] { 0L, 0L }))));
+    }
+
+    [Fact]
+    public void Blended_pictures_are_moved_towards_each_other_on_all_tokens_by_what_they_differ_in()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var reference = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart, NoiseLevels = [500] }, load: false);
+        using var raw = reference.Picture();
+        using var recorded = new CapturedKeyValues(raw.KeyValues, timestep: tensor(new[] { 500L }));
+        using KeyValueStatistics ofPictures = new(), ofMusic = new();
+        ofPictures.Add(recorded.KeyValues);
+        using var text = reference.Music.ProjectText(reference.Io["music.text"]);
+        ofMusic.Add(text.KeyValues, reference.Mask);
+        reference.Synapse.SetStatistics([ofPictures], ofMusic);
+        var weights = tensor(new[,] { { 0f, 1f }, { 0f, 0f } }); // to the first what the second differs from the average of both
+
+        using var blended = reference.Synapse.Perturb(recorded, new(Blend: weights));
+
+        foreach (string layer in reference.Synapse.Layers.Select(layer => layer.Name))
+        {
+            var (before, after) = (recorded.KeyValues[layer].Values, blended.KeyValues[layer].Values);
+            var average = before.mean([0, 1], keepdim: true).squeeze(0);
+            after[0].ShouldMatch(before[0] + before[1].mean([0], keepdim: true) - average, 1e-4);
+            after[1].ShouldMatch(before[1], 1e-5);
+        }
     }
 
     [Theory]

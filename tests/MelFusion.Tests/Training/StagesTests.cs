@@ -84,7 +84,7 @@ public sealed class StagesTests : IDisposable
             .Message.ShouldContain("crop_frames");
         Should.Throw<MelFusionException>(() => TrainingRun.Run(whole with { Output = In("plain"), MusicLdm = whole.MusicLdm with { Synapse = new() } }))
             .Message.ShouldContain("picture_noise");
-        Should.Throw<MelFusionException>(() => TrainingRun.Run(whole with { Output = In("plain"), MusicLdm = whole.MusicLdm with { PictureNoise = 0, Synapse = new() } }))
+        Should.Throw<MelFusionException>(() => TrainingRun.Run(whole with { Output = In("plain"), MusicLdm = whole.MusicLdm with { PictureNoise = 0, PictureBlend = 0, Synapse = new() } }))
             .Message.ShouldContain("exchanged_details");
     }
 
@@ -140,7 +140,7 @@ public sealed class StagesTests : IDisposable
         MusicLdm = new()
         {
             Network = UNetConfig.Tiny with { CrossAttentionDim = 16 }, InversionSteps = 5, PictureViews = 3, SameGamePictures = 0.5, Samples = 1, ValidationTimesteps = [300, 700],
-            PictureNoise = 0.5, ExchangedDetails = 0.5, TimestepPower = 2, Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart },
+            PictureNoise = 0.5, PictureBlend = 0.5, ExchangedDetails = 0.5, TimestepPower = 2, Synapse = new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart },
         },
     };
 

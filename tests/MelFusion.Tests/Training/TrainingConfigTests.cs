@@ -34,6 +34,7 @@ public sealed class TrainingConfigTests : IDisposable
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "same_game_pictures": 1.5 } }""", "same_game_pictures")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "picture_noise": -1 } }""", "picture_noise")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "exchanged_details": 1.5 } }""", "exchanged_details")]
+    [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "picture_blend": 11 } }""", "picture_blend")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "timestep_power": 0 } }""", "timestep_power")]
     [InlineData("""[]""", "one JSON object")]
     public void A_wrong_config_is_refused_in_one_sentence(string json, string says) =>
