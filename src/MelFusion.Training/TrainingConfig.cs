@@ -100,6 +100,12 @@ public sealed record TrainingConfig
     /// <summary>Decay of the moving average of the weights.</summary>
     public double AverageDecay { get; init; } = 0.999;
 
+    /// <summary>
+    /// Share of the weights that the run started from in what it writes, beside the moving average. A run that goes on from a model under other conditions
+    /// gains something and forgets something; half of each often does better on what neither has seen than either.
+    /// </summary>
+    public double StartShare { get; init; }
+
     /// <summary>Steps between checkpoints.</summary>
     public long CheckpointEvery { get; init; } = 200;
 
@@ -179,6 +185,8 @@ public sealed record TrainingConfig
             : Workers is < 1 or > 256 ? $"workers is {Workers} and must be 1 to 256"
             : ThreadsPerWorker is < 1 or > 256 ? $"threads_per_worker is {ThreadsPerWorker} and must be 1 to 256"
             : AverageDecay is not (>= 0 and < 1) ? $"average_decay is {AverageDecay} and must be at least 0 and below 1"
+            : StartShare is not (>= 0 and < 1) ? $"start_share is {StartShare} and must be at least 0 and below 1"
+            : StartShare > 0 && StartFrom is null ? "start_share needs start_from: new weights are no start worth keeping"
             : MusicLdm.PictureViews is < 1 or > 64 ? $"music_ldm.picture_views is {MusicLdm.PictureViews} and must be 1 to 64"
             : MusicLdm.SameGamePictures is not (>= 0 and <= 1) ? $"music_ldm.same_game_pictures is {MusicLdm.SameGamePictures} and must be 0 to 1"
             : MusicLdm.PictureNoise is not (>= 0 and <= 10) ? $"music_ldm.picture_noise is {MusicLdm.PictureNoise} and must be 0 to 10"

@@ -31,7 +31,7 @@ internal sealed class Trainer : IDisposable
         (_config, _stage, _folder, _pool, _progress) = (config, stage, folder, pool, progress);
         var settings = config.Optimiser;
         _optimiser = new(stage.Groups, settings.Beta1, settings.Beta2, settings.Epsilon);
-        _average = new([.. _optimiser.Parameters]);
+        _average = new([.. _optimiser.Parameters], config.StartShare);
         _inputs = [.. _optimiser.Parameters.Select(p => (Tensor)p.Value)];
         Resume();
     }

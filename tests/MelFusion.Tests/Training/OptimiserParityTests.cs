@@ -40,6 +40,27 @@ public sealed class OptimiserParityTests
     }
 
     [Fact]
+    public void The_start_has_its_share_in_what_takes_the_weights_place()
+    {
+        using var scope = NewDisposeScope();
+        var parameter = new Parameter(ones(2));
+        using var average = new WeightAverage([new("w", parameter)], startShare: 0.25);
+        using (no_grad())
+        {
+            parameter.fill_(5);
+        }
+
+        average.Update(0, 0);
+        average.State.Select(state => (state.Name, state.Value[0].item<float>())).ShouldBe([("average.w", 5f), ("start.w", 1f)]);
+        using (average.InPlaceOfWeights())
+        {
+            parameter.detach().data<float>().ToArray().ShouldBe([4f, 4f]);
+        }
+
+        parameter.detach().data<float>().ToArray().ShouldBe([5f, 5f]);
+    }
+
+    [Fact]
     public void The_average_steps_in_and_out_of_the_weights_place()
     {
         using var scope = NewDisposeScope();

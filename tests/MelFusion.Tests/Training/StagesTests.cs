@@ -80,6 +80,15 @@ public sealed class StagesTests : IDisposable
         shorter.Continues(whole).ShouldBeFalse("it is another run");
         double first = TrainingRun.Run(shorter).Loss;
         TrainingRun.Run(whole with { StartFrom = In("model") }).Loss.ShouldNotBe(first);
+
+        var half = whole with { Output = In("half"), StartFrom = In("model"), StartShare = 0.5, Model = In("half-model"), PartsFrom = In("model") };
+        TrainingRun.Run(half);
+        byte[] expected = File.ReadAllBytes(In("half-model/unet/diffusion_pytorch_model.safetensors"));
+        Should.Throw<OperationCanceledException>(() => Killed(half with { Output = In("killed") }, afterStep: 1));
+        TrainingRun.Run(half with { Output = In("killed") });
+        File.ReadAllBytes(In("half-model/unet/diffusion_pytorch_model.safetensors")).ShouldBe(expected, "the start's share outlives a kill");
+        File.ReadAllBytes(In("model/unet/diffusion_pytorch_model.safetensors")).ShouldNotBe(expected);
+
         Should.Throw<MelFusionException>(() => TrainingRun.Run(whole with { Output = In("odd"), MusicLdm = whole.MusicLdm with { CropFrames = 3 } }))
             .Message.ShouldContain("crop_frames");
         Should.Throw<MelFusionException>(() => TrainingRun.Run(whole with { Output = In("plain"), MusicLdm = whole.MusicLdm with { Synapse = new() } }))
