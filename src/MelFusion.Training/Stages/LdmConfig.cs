@@ -92,7 +92,7 @@ public sealed record MusicLdmConfig : LdmConfig
 
     /// <summary>
     /// Deviation of noise that differs as pictures do: a random sum of what the pictures of the batch differ from their average; 1: as much as pictures
-    /// differ, 0: none. Noise of single channels averages out over a thousand of them, so that pictures are known by heart in spite of it; this one does not.
+    /// differ, 0: none. Noise of single channels averages out where many of them say the same; this one does not. It makes a picture's say weaker.
     /// </summary>
     public double PictureBlend { get; init; }
 
