@@ -156,8 +156,7 @@ internal sealed class GenerateCommand : Command
     private int RunSet(GenerateSettings settings, IAnsiConsole console, long start)
     {
         string split = Path.Combine(settings.Data!, settings.Split);
-        var rows = TrainingRow.ReadTable(settings.Data!, settings.Split)
-            .Select(row => SetRow.FromTable(split, row.Id, row.Images is [var picture, ..] ? picture : null, row.CaptionsOf(settings.Captions) is [var caption, ..] ? caption : null)).ToList();
+        var rows = TrainingRow.ReadTable(settings.Data!, settings.Split).Select(row => row.ToSetRow(split, settings.Captions)).ToList();
         var request = new SetRequest
         {
             Rows = Evenly.Some(rows, settings.Limit ?? rows.Count), Output = settings.Output, Settings = settings.Request, Overwrite = settings.Overwrite,

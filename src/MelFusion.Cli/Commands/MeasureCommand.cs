@@ -107,7 +107,7 @@ internal sealed class MeasureCommand : Command
         string folder = Path.Combine(settings.Data, settings.Split);
         return [.. TrainingRow.ReadTable(settings.Data, settings.Split)
             .Where(row => row is { Audio: not null, Images.Count: > 0, Captions.Count: > 0 })
-            .Select(row => (row.Audio, Made: SetRow.FromTable(folder, row.Id, row.Images[0], row.CaptionsOf(settings.Captions)[0])))
+            .Select(row => (row.Audio, Made: row.ToSetRow(folder, settings.Captions)))
             .Select(clip => new HeldOutClip(clip.Made.Id, Path.Combine(folder, clip.Audio!), clip.Made.Picture!, clip.Made.Prompt!))];
     }
 }

@@ -61,6 +61,13 @@ public sealed record TrainingRow
     /// <param name="kind">Which.</param>
     public IReadOnlyList<string> CaptionsOf(CaptionKind kind) => kind == CaptionKind.Heard && HeardCaptions.Count > 0 ? HeardCaptions : Captions;
 
+    /// <summary>What a clip is made of in the row's place: its first picture and its first caption of a kind, as far as it has them.</summary>
+    /// <param name="folder">The split's folder.</param>
+    /// <param name="kind">Which captions.</param>
+    /// <exception cref="MelFusionException">Its name is no bare file name, or its picture is not there.</exception>
+    public SetRow ToSetRow(string folder, CaptionKind kind) =>
+        SetRow.FromTable(folder, Id, Images is [var picture, ..] ? picture : null, CaptionsOf(kind) is [var caption, ..] ? caption : null);
+
     private IEnumerable<string> Files => Audio is null ? Images : Images.Append(Audio);
 
     private static TrainingRow Parse(string line, string path, int number)

@@ -25,8 +25,8 @@ internal sealed record CheckpointState
 }
 
 /// <summary>
-/// Checkpoints are folders step-N with state.json and state.safetensors: the fp32 weights, AdamW's moments, the average and, where it has a share in the result, the start. A folder is
-/// written beside and renamed when it is complete, and only then are older ones removed, so there is a whole one at every moment.
+/// Checkpoints are folders step-N with state.json and state.safetensors: the fp32 weights, AdamW's moments, the average and, where it has a share in the
+/// result, the start. A folder is written beside and renamed when it is complete, and only then are older ones removed, so there is a whole one at every moment.
 /// </summary>
 internal static class Checkpoint
 {
@@ -67,8 +67,7 @@ internal static class Checkpoint
 
     private static Dictionary<string, Tensor> Tensors(AdamW optimiser, WeightAverage average) => new(
         optimiser.Parameters.Select(p => KeyValuePair.Create("weight." + p.Name, (Tensor)p.Value))
-            .Concat(optimiser.State.Select(s => KeyValuePair.Create(s.Name, s.Value)))
-            .Concat(average.State.Select(s => KeyValuePair.Create(s.Name, s.Value))));
+            .Concat(optimiser.State.Concat(average.State).Select(s => KeyValuePair.Create(s.Name, s.Value))));
 
     private static List<string> Complete(string folder) => Directory.Exists(folder)
         ? [.. Directory.GetDirectories(folder, Prefix + "*").Where(path => !path.EndsWith(".new", StringComparison.Ordinal)).Order(StringComparer.Ordinal)]

@@ -167,11 +167,11 @@ internal sealed class KeyValueScale : nn.Module
 
     private Tensor Perturb(Tensor x, Tensor? level, KeyValueNoise noise, Tensor? ofChannels, Func<ChannelStatistics, (Tensor Mean, Tensor Deviation)> of)
     {
-        var (mean, deviation) = (KeyValueStatistics.MeanOf(x, valid: null), Row(of(_image).Deviation, level)); // (B, 1, d)
-        var perturbed = noise.DetailsOf is null ? x : mean + Exchange(x - mean, level, noise.DetailsOf, of);
+        var deviation = Row(of(_image).Deviation, level); // (B, 1, d)
+        var perturbed = noise.DetailsOf is null ? x : ExchangeDetails(x, level, noise.DetailsOf, of);
         if (noise.Blend is not null)
         {
-            var standard = (mean - Row(of(_image).Mean, level)) / deviation.clamp_min(SmallestDeviation);
+            var standard = (KeyValueStatistics.MeanOf(x, valid: null) - Row(of(_image).Mean, level)) / deviation.clamp_min(SmallestDeviation);
             var apart = (standard - standard.mean([0], keepdim: true)).squeeze(1); // (B, d): what the pictures of the batch differ in
             perturbed += matmul(noise.Blend, apart).unsqueeze(1) * deviation;
         }
@@ -179,12 +179,12 @@ internal sealed class KeyValueScale : nn.Module
         return ofChannels is null ? perturbed : perturbed + ofChannels * deviation;
     }
 
-    /// <summary>The details of other pictures, as large as those of a picture's own noise level.</summary>
-    private Tensor Exchange(Tensor details, Tensor? level, Tensor detailsOf, Func<ChannelStatistics, (Tensor Mean, Tensor Deviation)> of)
+    /// <summary>Every picture's own mean with the details of another, as large as those of its own noise level.</summary>
+    private Tensor ExchangeDetails(Tensor x, Tensor? level, Tensor detailsOf, Func<ChannelStatistics, (Tensor Mean, Tensor Deviation)> of)
     {
         var statistics = _detail ?? throw new InvalidOperationException("The synapse's config does not tell details from means.");
-        var deviation = Row(of(statistics).Deviation, level).clamp_min(SmallestDeviation);
-        return (details / deviation).index_select(0, detailsOf) * deviation;
+        var (mean, deviation) = (KeyValueStatistics.MeanOf(x, valid: null), Row(of(statistics).Deviation, level).clamp_min(SmallestDeviation));
+        return mean + ((x - mean) / deviation).index_select(0, detailsOf) * deviation;
     }
 
     private static Tensor Scale(Tensor x, Tensor? level, (Tensor Mean, Tensor Deviation) channels, Tensor newDeviation) =>

@@ -215,12 +215,7 @@ public class VisualSynapseTests
         using var reference = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart, NoiseLevels = [100, 900] }, load: false);
         using var recorded = reference.Picture();
         using var picture = new CapturedKeyValues(recorded.KeyValues, timestep: tensor(new[] { 900L }));
-        using KeyValueStatistics low = new(), high = new(), ofMusic = new();
-        low.Add(picture.KeyValues);
-        high.Add(picture.KeyValues.ToDictionary(layer => layer.Key, layer => layer.Value.Select(x => 3 * x)));
-        using var text = reference.Music.ProjectText(reference.Io["music.text"]);
-        ofMusic.Add(text.KeyValues, reference.Mask);
-        reference.Synapse.SetStatistics([low, high], ofMusic);
+        reference.SetStatistics(picture, 1, 3);
         var noise = torch.zeros(2, reference.Synapse.NoiseWidth);
         noise[1, reference.Synapse.Layers[0].Width] = 1; // the first layer's first value, in the second sample
 
@@ -245,12 +240,7 @@ public class VisualSynapseTests
         using var reference = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart, NoiseLevels = [100, 900] }, load: false);
         using var recorded = reference.Picture();
         using var picture = new CapturedKeyValues(recorded.KeyValues, timestep: tensor(new[] { 100L, 900L }));
-        using KeyValueStatistics low = new(), high = new(), ofMusic = new();
-        low.Add(picture.KeyValues);
-        high.Add(picture.KeyValues.ToDictionary(layer => layer.Key, layer => layer.Value.Select(x => 3 * x)));
-        using var text = reference.Music.ProjectText(reference.Io["music.text"]);
-        ofMusic.Add(text.KeyValues, reference.Mask);
-        reference.Synapse.SetStatistics([low, high], ofMusic);
+        reference.SetStatistics(picture, 1, 3);
 
         using var exchanged = reference.Synapse.Perturb(picture, new(DetailsOf: tensor(new[] { 0L, 0L }))); // both the first one's
 
@@ -275,11 +265,7 @@ public class VisualSynapseTests
         using var reference = new Reference(new() { KeyValueNormalisation = KeyValueNormalisation.StandardiseByPart, NoiseLevels = [500] }, load: false);
         using var raw = reference.Picture();
         using var recorded = new CapturedKeyValues(raw.KeyValues, timestep: tensor(new[] { 500L }));
-        using KeyValueStatistics ofPictures = new(), ofMusic = new();
-        ofPictures.Add(recorded.KeyValues);
-        using var text = reference.Music.ProjectText(reference.Io["music.text"]);
-        ofMusic.Add(text.KeyValues, reference.Mask);
-        reference.Synapse.SetStatistics([ofPictures], ofMusic);
+        reference.SetStatistics(recorded, 1);
         var weights = tensor(new[,] { { 0f, 1f }, { 0f, 0f } }); // to the first what the second differs from the average of both
 
         using var blended = reference.Synapse.Perturb(recorded, new(Blend: weights));
@@ -398,6 +384,22 @@ public class VisualSynapseTests
         public Tensor Mask { get; }
 
         public CapturedKeyValues Picture() => _image.Capture(Io["image.sample"], Io["timestep"], Io["image.null_text"], Synapse.NewRecorder());
+
+        /// <summary>Statistics of the fixture's texts and of the picture, as many times as large at each noise level.</summary>
+        public void SetStatistics(CapturedKeyValues picture, params double[] levels)
+        {
+            using KeyValueStatistics ofMusic = new();
+            using var text = Music.ProjectText(Io["music.text"]);
+            ofMusic.Add(text.KeyValues, Mask);
+            KeyValueStatistics[] ofPictures = [.. levels.Select(_ => new KeyValueStatistics())];
+            foreach (var (level, statistics) in levels.Zip(ofPictures))
+            {
+                statistics.Add(picture.KeyValues.ToDictionary(layer => layer.Key, layer => layer.Value.Select(x => level * x)));
+            }
+
+            Synapse.SetStatistics(ofPictures, ofMusic);
+            Array.ForEach(ofPictures, statistics => statistics.Dispose());
+        }
 
         public Tensor Predict(IKeyValueTap? tap, TextKeyValues? projected = null) =>
             Music.Forward(Io["music.sample"], Io["timestep"], Io["music.text"], Mask, tap, projected);
