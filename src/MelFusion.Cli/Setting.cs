@@ -30,6 +30,17 @@ internal static class Setting
                 ? new(value)
                 : new(null, $"must be a whole number from {least} to {most}, not '{Shown(text)}'"));
 
+    /// <summary>Some different whole numbers of a range, with commas between them.</summary>
+    public static Option<IReadOnlyList<long>?> Wholes<TSettings>(string property, long least, long most, int longest) =>
+        Make<TSettings, IReadOnlyList<long>?>(property, "n,n,...", text =>
+        {
+            var words = text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+            var numbers = words.Select(word => long.TryParse(word, NumberStyles.None, CultureInfo.InvariantCulture, out long value) ? value : long.MinValue).Distinct().ToList();
+            return numbers.Count == words.Length && numbers.Count > 0 && numbers.Count <= longest && numbers.TrueForAll(value => value >= least && value <= most)
+                ? new(numbers)
+                : new(null, $"must be up to {longest} different whole numbers from {least} to {most} with commas between them, not '{Shown(text)}'");
+        });
+
     /// <summary>A number of a range; no number (NaN) is none.</summary>
     public static Option<double?> Number<TSettings>(string property, double least, double most, string helpName = "x") =>
         Make<TSettings, double?>(property, helpName, text =>

@@ -11,8 +11,7 @@ namespace MelFusion.Cli.Commands;
 /// <summary>Measure a model on held-out data for its model card: what text and picture are worth to it, what its parts keep, whether what it makes is sound.</summary>
 internal sealed class MeasureCommand : Command
 {
-    // Text and picture decide where there is much noise: near 0 the noisy clip itself says all.
-    private static readonly long[] Timesteps = [500, 700, 900];
+    private const int LastTimestep = 999, MostTimesteps = 100;
 
     private readonly Session _session;
     private readonly Option<string?> _model = Setting.Path<MeasureSettings>(nameof(MeasureSettings.Model), "folder");
@@ -20,6 +19,7 @@ internal sealed class MeasureCommand : Command
     private readonly Option<string?> _split = Setting.Text<MeasureSettings>(nameof(MeasureSettings.Split), 100);
     private readonly Option<CaptionKind?> _captions = Setting.Choice<MeasureSettings, CaptionKind>(nameof(MeasureSettings.Captions));
     private readonly Option<long?> _conditions = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Conditions), 0, 1_000_000);
+    private readonly Option<IReadOnlyList<long>?> _timesteps = Setting.Wholes<MeasureSettings>(nameof(MeasureSettings.Timesteps), 0, LastTimestep, MostTimesteps);
     private readonly Option<long?> _strangers = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Strangers), 1, 1000);
     private readonly Option<long?> _clips = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Clips), 0, 1_000_000);
     private readonly Option<long?> _seeds = Setting.Whole<MeasureSettings>(nameof(MeasureSettings.Seeds), 0, 1_000_000);
@@ -31,7 +31,7 @@ internal sealed class MeasureCommand : Command
     public MeasureCommand(Session session) : base("measure", Documentation.Id<MeasureCommand>())
     {
         _session = session;
-        Option[] options = [_model, _data, _split, _captions, _conditions, _strangers, _clips, _seeds, _report, _cache, _json];
+        Option[] options = [_model, _data, _split, _captions, _conditions, _timesteps, _strangers, _clips, _seeds, _report, _cache, _json];
         Array.ForEach(options, Add);
         SetAction(result => Run(Read(result)));
     }
@@ -51,6 +51,7 @@ internal sealed class MeasureCommand : Command
                 1 => throw new UsageException("--conditions 1 compares nothing, as a clip needs another one's picture and text: name 2 or more, or 0."),
                 { } count => count,
             },
+            Timesteps = result.GetValue(_timesteps) ?? defaults.Timesteps,
             Strangers = (int?)result.GetValue(_strangers) ?? defaults.Strangers,
             Clips = (int?)result.GetValue(_clips) ?? defaults.Clips,
             Seeds = (int?)result.GetValue(_seeds) ?? defaults.Seeds,
@@ -69,7 +70,7 @@ internal sealed class MeasureCommand : Command
             new()
             {
                 Stage = TrainingStage.MusicLdm, Model = folder, Data = settings.Data, Output = settings.Report, Cache = settings.Cache,
-                MusicLdm = new() { Weighting = LossWeighting.None, ValidationTimesteps = Timesteps, Captions = settings.Captions },
+                MusicLdm = new() { Weighting = LossWeighting.None, ValidationTimesteps = settings.Timesteps, Captions = settings.Captions },
                 Precision = Processor.Resolve(Precision.Auto) == Precision.Bf16 ? ComputePrecision.Bf16 : ComputePrecision.Fp32,
             },
             settings.Split, settings.Conditions, settings.Strangers, progress, _session.Cancellation));

@@ -20,8 +20,11 @@ internal sealed record MeasureSettings
     /// </summary>
     public CaptionKind Captions { get; init; } = CaptionKind.Heard;
 
-    /// <summary>Clips whose losses under right and wrong texts and pictures are compared, by Eq. 7 at the timesteps 500, 700 and 900 of 1000, in all and one by one (default: 500; 0: none).</summary>
+    /// <summary>Clips whose losses under right and wrong texts and pictures are compared, by Eq. 7, at all timesteps together and one by one (default: 500; 0: none).</summary>
     public int Conditions { get; init; } = 500;
+
+    /// <summary>Timesteps, of 0 to 999, at which they are compared (default: 500,700,900; text and picture decide where there is much noise).</summary>
+    public IReadOnlyList<long> Timesteps { get; init; } = [500, 700, 900];
 
     /// <summary>Other clips whose picture or text each of those gets at every timestep, 1 to 1000; their losses are averaged: more take longer and narrow the intervals (default: 1).</summary>
     public int Strangers { get; init; } = 1;

@@ -20,12 +20,13 @@ internal sealed class MusicModel : IDisposable
     private readonly Tensor _nullText;
     private readonly Dictionary<string, MusicData> _data;
     private readonly KeyValueSource _source;
+    private readonly string _imageWeights;
 
     /// <summary>Loads the parts, encodes the splits' clips and texts and inverts their pictures where the caches have them not.</summary>
     public MusicModel(StageContext context, MusicLdmConfig settings, params string[] splits)
     {
         var config = context.Config;
-        (Schedule, Vae, _source) = (new(settings.Schedule), context.Autoencoder("vae"), settings.KeyValueSource);
+        (Schedule, Vae, _source, _imageWeights) = (new(settings.Schedule), context.Autoencoder("vae"), settings.KeyValueSource, ModelParts.Describe(config.Model, "image_unet"));
         var imageConfig = ModelParts.ReadConfig<UNetConfig>(config.Model, "image_unet");
         VisualSynapse.RequireMatch(settings.Synapse, imageConfig, settings.Network);
         _imageNetwork = ModelParts.LoadFrozen(config.Model, "image_unet", new ConditionalUNet(imageConfig, new(CPU, config.Dtype)));
@@ -68,13 +69,17 @@ internal sealed class MusicModel : IDisposable
     /// <summary>Another model's alphas, or statistics of the data where keys and values are standardised.</summary>
     /// <param name="startFrom">The other model; null: none.</param>
     /// <param name="draw">Sample i as training would draw it, at that timestep (null: at its own).</param>
-    /// <remarks>Where the other model standardises otherwise, or takes its keys and values from other latents, its alphas are taken and the statistics are of the data.</remarks>
+    /// <remarks>
+    /// Where the other model standardises otherwise, or takes its keys and values from other latents or another picture's UNet, its alphas are taken and the
+    /// statistics are of the data.
+    /// </remarks>
     public void PrepareSynapse(string? startFrom, Func<int, long?, MusicSample> draw)
     {
         var config = Synapse.Config;
         var other = startFrom is not null && ModelFolder.OpenParts(startFrom).TakesPictures ? ModelParts.ReadConfig<SynapseConfig>(startFrom, "synapse") : null;
         if (other is not null && other.KeyValueNormalisation == config.KeyValueNormalisation && other.NoiseLevels.SequenceEqual(config.NoiseLevels)
-            && ModelParts.ReadDefaults(startFrom!).KeyValueSource is var source && (source == _source || source == KeyValueSource.Replay))
+            && ModelParts.ReadDefaults(startFrom!).KeyValueSource is var source && (source == _source || source == KeyValueSource.Replay)
+            && ModelParts.Describe(startFrom!, "image_unet") == _imageWeights)
         {
             ModelFolder.OpenParts(startFrom!, "synapse").Load("synapse", Synapse);
             return;

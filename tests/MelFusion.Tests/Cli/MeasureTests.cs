@@ -72,6 +72,28 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
         Melfusion.Here("measure", "--model", files.Model, "--conditions", "1").ShouldFailWith(ExitCode.Usage, "--conditions 1");
     }
 
+    [Fact]
+    public void Conditions_are_compared_at_the_timesteps_that_were_asked_for()
+    {
+        WriteData("music");
+        var measured = Melfusion.Here(
+            "measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--timesteps", "161, 961", "--clips", "0", "--seeds", "0", "--json");
+
+        measured.ExitCode.ShouldBe(ExitCode.Done, measured.Error);
+        using var json = JsonDocument.Parse(File.ReadAllText(_folder.File("report/conditions.json")));
+        json.RootElement.GetProperty("by_timestep").EnumerateArray().Select(level => level.GetProperty("timestep").GetInt64()).ShouldBe([161L, 961]);
+        File.ReadAllText(_folder.File("report/measured.md")).ShouldContain("at timestep 961");
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("500,500")]
+    [InlineData("500,1000")]
+    [InlineData("500;700")]
+    [InlineData("-1")]
+    public void Timesteps_that_there_are_not_are_refused(string timesteps) =>
+        Melfusion.Here("measure", "--model", files.Model, "--timesteps", timesteps).ShouldFailWith(ExitCode.Usage, "--timesteps");
+
     [Theory]
     [InlineData("--clips")]
     [InlineData("--seeds")]

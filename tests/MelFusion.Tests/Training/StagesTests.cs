@@ -98,6 +98,34 @@ public sealed class StagesTests : IDisposable
     }
 
     [Fact]
+    public void A_start_under_another_picture_network_keeps_its_alphas_and_takes_statistics_anew()
+    {
+        Array.ForEach([MelVae(), ImageVae(), ImageLdm(), Music("music") with { MusicLdm = Music("music").MusicLdm with { AlphaLearningRate = 0.5 } }], config => TrainingRun.Run(config));
+        var further = Music("further") with { StartFrom = In("model"), Model = In("other"), PartsFrom = In("model"), Optimiser = new() { LearningRate = 1e-12, WarmupSteps = 1 } };
+        further = further with { MusicLdm = further.MusicLdm with { AlphaLearningRate = 1e-12 } };
+        var (start, same) = (Synapse("model"), Statistics(further));
+        TrainingRun.Run(ImageLdm() with { Output = In("other-picture"), Model = In("other"), Seed = 2, Optimiser = new() { LearningRate = 0.05, WarmupSteps = 1 } });
+        var another = Statistics(further with { Output = In("again") });
+
+        same.Mean.ShouldBe(start.Mean);
+        another.Mean.ShouldNotBe(start.Mean);
+        another.Alphas.ShouldBe(start.Alphas, 1e-5);
+
+        (float[] Alphas, float[] Mean) Statistics(TrainingConfig config)
+        {
+            TrainingRun.Run(config);
+            return Synapse("other");
+        }
+
+        (float[] Alphas, float[] Mean) Synapse(string model)
+        {
+            using var file = Safetensors.Open(In(model + "/synapse/model.safetensors"));
+            using var scope = TorchSharp.torch.NewDisposeScope();
+            return ([.. file.Read("alpha_logit.decoder").data<float>()], [.. file.Read("normalisation.0.image.value_mean").reshape(-1).data<float>()]);
+        }
+    }
+
+    [Fact]
     public void A_missing_stage_is_named() =>
         Should.Throw<MelFusionException>(() => TrainingRun.Run(ImageLdm())).Message.ShouldContain("train the stage that makes 'image_vae' first");
 
