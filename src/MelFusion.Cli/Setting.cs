@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Text.Json;
 using MelFusion.Image;
@@ -26,7 +27,7 @@ internal static class Setting
     /// <summary>A whole number of a range.</summary>
     public static Option<long?> Whole<TSettings>(string property, long least, long most) =>
         Make<TSettings, long?>(property, "n", text =>
-            long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long value) && value >= least && value <= most
+            ToWhole(text, NumberStyles.AllowLeadingSign, least, most) is { } value
                 ? new(value)
                 : new(null, $"must be a whole number from {least} to {most}, not '{Shown(text)}'"));
 
@@ -34,9 +35,9 @@ internal static class Setting
     public static Option<IReadOnlyList<long>?> Wholes<TSettings>(string property, long least, long most, int longest) =>
         Make<TSettings, IReadOnlyList<long>?>(property, "n,n,...", text =>
         {
-            var words = text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
-            var numbers = words.Select(word => long.TryParse(word, NumberStyles.None, CultureInfo.InvariantCulture, out long value) ? value : long.MinValue).Distinct().ToList();
-            return numbers.Count == words.Length && numbers.Count > 0 && numbers.Count <= longest && numbers.TrueForAll(value => value >= least && value <= most)
+            var words = Items(text);
+            var numbers = words.Select(word => ToWhole(word, NumberStyles.None, least, most)).OfType<long>().Distinct().ToList();
+            return numbers.Count == words.Length && numbers.Count > 0 && numbers.Count <= longest
                 ? new(numbers)
                 : new(null, $"must be up to {longest} different whole numbers from {least} to {most} with commas between them, not '{Shown(text)}'");
         });
@@ -75,6 +76,10 @@ internal static class Setting
     /// <summary>A switch.</summary>
     public static Option<bool> Flag<TSettings>(string property) => new(NameOf(property)) { Description = Documentation.Id<TSettings>(property), Arity = ArgumentArity.Zero };
 
+    /// <summary>The items of a list with commas between them, without the empty ones; null: of no list.</summary>
+    [return: NotNullIfNotNull(nameof(list))]
+    public static string[]? Items(string? list) => list?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+
     /// <summary>A file that must be named.</summary>
     public static Argument<string> File<TSettings>(string property)
     {
@@ -110,6 +115,9 @@ internal static class Setting
 
         return parsed.Value!;
     }
+
+    private static long? ToWhole(string text, NumberStyles style, long least, long most) =>
+        long.TryParse(text, style, CultureInfo.InvariantCulture, out long value) && value >= least && value <= most ? value : null;
 
     private static string NameOf(string property) => "--" + JsonNamingPolicy.KebabCaseLower.ConvertName(property);
 

@@ -102,7 +102,7 @@ public sealed record TrainingConfig
 
     /// <summary>
     /// Share of the weights that the run started from in what it writes, beside the moving average. A run that goes on from a model under other conditions
-    /// gains something and forgets something; half of each often does better on what neither has seen than either.
+    /// gains something and forgets something; with a share of the start it does less of both.
     /// </summary>
     public double StartShare { get; init; }
 

@@ -34,7 +34,7 @@ internal sealed class DataBuildCommand : Command
         {
             Output = result.GetValue(_output)!,
             Cache = result.GetValue(_cache),
-            Packages = result.GetValue(_packages)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries),
+            Packages = Setting.Items(result.GetValue(_packages)),
             NoPictures = result.GetValue(_noPictures),
             Tagger = result.GetValue(_tagger),
             Workers = (int?)result.GetValue(_workers) ?? 2,

@@ -52,7 +52,7 @@ internal sealed class EvaluateCommand : Command
         Captions = result.GetValue(_captions),
         Weights = result.GetValue(_weights),
         Model = result.GetValue(_model),
-        Metrics = Known(result.GetValue(_metrics)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)),
+        Metrics = Known(Setting.Items(result.GetValue(_metrics))),
         Evaluator = result.GetValue(_evaluator) ?? EvaluatorKind.Musicnn,
         Report = result.GetValue(_report),
         BestOf = (int?)result.GetValue(_bestOf) ?? 1,

@@ -97,6 +97,10 @@ internal static class ModelParts
     /// <summary>What a cache depends on when it depends on a part's weights.</summary>
     public static string Describe(string model, string part) => Data.TensorCache.DescribeContent(Path.Combine(model, part, WeightsName));
 
+    /// <summary>Whether two models have the same weights of a part; those of one folder are not read for it.</summary>
+    public static bool HaveSame(string part, string model, string other) =>
+        Path.GetFullPath(model) == Path.GetFullPath(other) || Describe(model, part) == Describe(other, part);
+
     private static string Require(string model, string part, string file)
     {
         string path = Path.Combine(model, part, file);

@@ -20,13 +20,13 @@ internal sealed class MusicModel : IDisposable
     private readonly Tensor _nullText;
     private readonly Dictionary<string, MusicData> _data;
     private readonly KeyValueSource _source;
-    private readonly string _imageWeights;
+    private readonly string _folder;
 
     /// <summary>Loads the parts, encodes the splits' clips and texts and inverts their pictures where the caches have them not.</summary>
     public MusicModel(StageContext context, MusicLdmConfig settings, params string[] splits)
     {
         var config = context.Config;
-        (Schedule, Vae, _source, _imageWeights) = (new(settings.Schedule), context.Autoencoder("vae"), settings.KeyValueSource, ModelParts.Describe(config.Model, "image_unet"));
+        (Schedule, Vae, _source, _folder) = (new(settings.Schedule), context.Autoencoder("vae"), settings.KeyValueSource, config.Model);
         var imageConfig = ModelParts.ReadConfig<UNetConfig>(config.Model, "image_unet");
         VisualSynapse.RequireMatch(settings.Synapse, imageConfig, settings.Network);
         _imageNetwork = ModelParts.LoadFrozen(config.Model, "image_unet", new ConditionalUNet(imageConfig, new(CPU, config.Dtype)));
@@ -79,7 +79,7 @@ internal sealed class MusicModel : IDisposable
         var other = startFrom is not null && ModelFolder.OpenParts(startFrom).TakesPictures ? ModelParts.ReadConfig<SynapseConfig>(startFrom, "synapse") : null;
         if (other is not null && other.KeyValueNormalisation == config.KeyValueNormalisation && other.NoiseLevels.SequenceEqual(config.NoiseLevels)
             && ModelParts.ReadDefaults(startFrom!).KeyValueSource is var source && (source == _source || source == KeyValueSource.Replay)
-            && ModelParts.Describe(startFrom!, "image_unet") == _imageWeights)
+            && ModelParts.HaveSame("image_unet", startFrom!, _folder))
         {
             ModelFolder.OpenParts(startFrom!, "synapse").Load("synapse", Synapse);
             return;

@@ -22,9 +22,7 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
     public void A_model_is_measured_on_a_split_and_the_clips_it_made_are_kept()
     {
         WriteData("captions of nothing");
-        var measured = Melfusion.Here(
-            "measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--clips", "2", "--seeds", "2",
-            "--strangers", "2", "--json");
+        var measured = Measure("--clips", "2", "--seeds", "2", "--strangers", "2", "--json");
 
         measured.ExitCode.ShouldBe(ExitCode.Done, measured.Error);
         using var json = JsonDocument.Parse(measured.Output);
@@ -46,9 +44,7 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
     public void Clips_are_made_from_the_captions_that_were_asked_for(string captions, string made, string said)
     {
         WriteData("drums from a game", heard: "drums");
-        var measured = Melfusion.Here(
-            "measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--conditions", "0", "--clips", "0", "--seeds", "2",
-            "--captions", captions);
+        var measured = Measure("--conditions", "0", "--clips", "0", "--seeds", "2", "--captions", captions);
 
         measured.ExitCode.ShouldBe(ExitCode.Done, measured.Error);
         ClipFile.ReadRecipe(_folder.File("report/clips/clip-1.wav")).Prompt.ShouldBe(made);
@@ -59,8 +55,7 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
     public void What_is_measured_on_no_clip_is_left_out()
     {
         WriteData("music");
-        var measured = Melfusion.Here(
-            "measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--conditions", "0", "--clips", "1", "--seeds", "0", "--json");
+        var measured = Measure("--conditions", "0", "--clips", "1", "--seeds", "0", "--json");
 
         measured.ExitCode.ShouldBe(ExitCode.Done, measured.Error);
         using var json = JsonDocument.Parse(measured.Output);
@@ -76,8 +71,7 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
     public void Conditions_are_compared_at_the_timesteps_that_were_asked_for()
     {
         WriteData("music");
-        var measured = Melfusion.Here(
-            "measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--timesteps", "161, 961", "--clips", "0", "--seeds", "0", "--json");
+        var measured = Measure("--timesteps", "161, 961", "--clips", "0", "--seeds", "0", "--json");
 
         measured.ExitCode.ShouldBe(ExitCode.Done, measured.Error);
         using var json = JsonDocument.Parse(File.ReadAllText(_folder.File("report/conditions.json")));
@@ -101,8 +95,7 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
     {
         WriteData("music");
         File.WriteAllText(_folder.File("data/test/table.jsonl"), JsonSerializer.Serialize(new { id = "picture", images = new[] { "picture.bmp" }, captions = new[] { "sea" } }));
-        Melfusion.Here("measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), "--conditions", "0", other, "0")
-            .ShouldFailWith(ExitCode.Failed, "There is no clip to measure the model on");
+        Measure("--conditions", "0", other, "0").ShouldFailWith(ExitCode.Failed, "There is no clip to measure the model on");
     }
 
     [Fact]
@@ -123,8 +116,7 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
     public void A_table_that_names_a_file_outside_its_folder_is_refused()
     {
         WriteData("music", "../../secret.png");
-        Melfusion.Here("measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"))
-            .ShouldFailWith(ExitCode.Failed, "line 1", "../../secret.png");
+        Measure().ShouldFailWith(ExitCode.Failed, "line 1", "../../secret.png");
     }
 
     [Fact]
@@ -140,9 +132,11 @@ public sealed class MeasureTests(TinyFiles files) : IClassFixture<TinyFiles>, ID
     public void A_row_whose_name_would_lead_out_of_the_report_is_refused()
     {
         WriteData("music", prefix: "../clip");
-        Melfusion.Here("measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"))
-            .ShouldFailWith(ExitCode.Failed, "../clip-0");
+        Measure().ShouldFailWith(ExitCode.Failed, "../clip-0");
     }
+
+    private Ended Measure(params string[] options) =>
+        Melfusion.Here(["measure", "--model", files.Model, "--data", _folder.File("data"), "--report", _folder.File("report"), .. options]);
 
     private HeldOutClip Clip(int i) => new($"clip-{i}", _folder.File($"data/test/{i}.wav"), _folder.File("data/test/picture.bmp"), "music");
 
