@@ -119,6 +119,7 @@ public sealed class ConditionComparison
         using var model = new MusicModel(context, config.MusicLdm with
         {
             InversionSteps = defaults.InversionSteps ?? config.MusicLdm.InversionSteps,
+            InversionDepth = defaults.InversionDepth,
             KeyValueSource = defaults.KeyValueSource == KeyValueSource.Replay ? KeyValueSource.Recorded : defaults.KeyValueSource, // replay is a way of sampling
             Network = ModelParts.ReadConfig<UNetConfig>(config.Model, "unet"),
             Synapse = ModelParts.ReadConfig<SynapseConfig>(config.Model, "synapse"),

@@ -189,6 +189,8 @@ public sealed record TrainingConfig
             : StartShare > 0 && StartFrom is null ? "start_share needs start_from: new weights are no start worth keeping"
             : MusicLdm.PictureViews is < 1 or > 64 ? $"music_ldm.picture_views is {MusicLdm.PictureViews} and must be 1 to 64"
             : MusicLdm.SameGamePictures is not (>= 0 and <= 1) ? $"music_ldm.same_game_pictures is {MusicLdm.SameGamePictures} and must be 0 to 1"
+            : MusicLdm.InversionDepth is not (>= ModelDefaults.LeastInversionDepth and <= 1)
+                ? FormattableString.Invariant($"music_ldm.inversion_depth is {MusicLdm.InversionDepth} and must be {ModelDefaults.LeastInversionDepth} to 1")
             : MusicLdm.PictureNoise is not (>= 0 and <= 10) ? $"music_ldm.picture_noise is {MusicLdm.PictureNoise} and must be 0 to 10"
             : MusicLdm.PictureBlend is not (>= 0 and <= 10) ? $"music_ldm.picture_blend is {MusicLdm.PictureBlend} and must be 0 to 10"
             : MusicLdm.ExchangedDetails is not (>= 0 and <= 1) ? $"music_ldm.exchanged_details is {MusicLdm.ExchangedDetails} and must be 0 to 1"

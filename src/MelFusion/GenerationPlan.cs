@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using MelFusion.Inversion;
 using static TorchSharp.torch;
 
 namespace MelFusion;
@@ -7,9 +8,10 @@ namespace MelFusion;
 /// <param name="Recipe">The recipe of the first clip.</param>
 /// <param name="Picture">The picture's file; null where none takes part.</param>
 /// <param name="LatentShape">Of one clip's latent: (C, T / f, M / f).</param>
+/// <param name="InversionCalls">Timesteps that the picture's inversion passes; 0 where none takes part.</param>
 /// <param name="Samples">Samples to keep; null: all there are.</param>
 /// <param name="Seeds">The clips' own seeds.</param>
-internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Picture, long[] LatentShape, int? Samples, IReadOnlyList<long> Seeds)
+internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Picture, long[] LatentShape, int InversionCalls, int? Samples, IReadOnlyList<long> Seeds)
 {
     /// <summary>Whether the unconditional branch is computed.</summary>
     public bool IsGuided => Recipe.Guidance > 1;
@@ -44,6 +46,7 @@ internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Pictu
             Guidance = request.Guidance ?? defaults.Guidance,
             GuidanceRescale = defaults.GuidanceRescale,
             InversionSteps = request.InversionSteps ?? request.Steps ?? defaults.InversionSteps ?? steps,
+            InversionDepth = request.InversionDepth ?? defaults.InversionDepth,
             ImageInfluence = picture is null ? 0 : request.ImageInfluence,
             ImageGuidance = request.ImageGuidance ?? defaults.ImageGuidance,
             KeyValueSource = request.KeyValueSource ?? defaults.KeyValueSource,
@@ -55,7 +58,8 @@ internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Pictu
         var (frames, samples) = Length(request.Duration, model);
         int factor = model.Vae.Config.Factor;
         long[] latent = [model.Vae.Config.LatentChannels, frames / factor, model.Mel.Config.NMels / factor];
-        return new(recipe, picture, latent, samples, request.Seeds ?? [.. Enumerable.Range(0, request.Candidates).Select(place => request.Seed + place)]);
+        int calls = picture is null ? 0 : DdimInverter.Timesteps(model.Picture.Network.Schedule, recipe.InversionSteps, recipe.InversionDepth).Count;
+        return new(recipe, picture, latent, calls, samples, request.Seeds ?? [.. Enumerable.Range(0, request.Candidates).Select(place => request.Seed + place)]);
     }
 
     /// <summary>Starts the clock of this generation. The weights of the stages are what melfusion-mini takes on two cores.</summary>
@@ -65,11 +69,11 @@ internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Pictu
         if (Picture is not null)
         {
             work.Add((GenerationStage.ReadingPicture, 1, 1));
-            work.Add((GenerationStage.InvertingPicture, Recipe.InversionSteps, 0.5));
+            work.Add((GenerationStage.InvertingPicture, InversionCalls, 0.5));
         }
 
-        bool calls = Picture is not null && Recipe.KeyValueSource != KeyValueSource.Recorded;
-        work.Add((GenerationStage.Denoising, Recipe.Steps, (Recipe.Candidates * (IsGuided ? 1 : 0.5)) + (calls ? 0.5 : 0)));
+        double calls = Recipe.KeyValueSource == KeyValueSource.Recorded ? 0 : 0.5 * InversionCalls / Recipe.InversionSteps; // a step's share of one
+        work.Add((GenerationStage.Denoising, Recipe.Steps, (Recipe.Candidates * (IsGuided ? 1 : 0.5)) + calls));
         work.Add((GenerationStage.Decoding, 2 * Recipe.Candidates, 5));
         return new(progress, work, time);
     }

@@ -62,7 +62,7 @@ public sealed class MusicGenerator(MelFusionModel model, TimeProvider? time = nu
         clock.Done(GenerationStage.ReadingPicture, 1);
         return PictureKeyValues.Invert(
             plan.Recipe.KeyValueSource, parts.Network, parts.Synapse.NewRecorder(), latent, plan.Recipe.InversionSteps, sampler.Timesteps,
-            clock.Steps(GenerationStage.InvertingPicture), cancellation);
+            plan.Recipe.InversionDepth, clock.Steps(GenerationStage.InvertingPicture), cancellation);
     }
 
     /// <summary>Text: the rows of the batch; under guidance the null (or negative) text's come first.</summary>

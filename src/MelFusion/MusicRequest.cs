@@ -1,4 +1,5 @@
 using MelFusion.Image;
+using MelFusion.Weights;
 
 namespace MelFusion;
 
@@ -91,6 +92,9 @@ public sealed record MusicRequest
     /// <summary>Steps of the picture's inversion, 1 to 1000 (default: as many as --steps, or the model's).</summary>
     public int? InversionSteps { get; init; }
 
+    /// <summary>How far the picture is inverted, 0.001 to 1: 1 is to the noise, as in the paper; below, noisier steps of the music read the picture at the deepest level reached (default: the model's).</summary>
+    public double? InversionDepth { get; init; }
+
     /// <summary>How much picture there is in the music, 0 to 1: 0 is text-to-music exactly, 1 (the default) as trained.</summary>
     public double ImageInfluence { get; init; } = 1;
 
@@ -128,6 +132,8 @@ public sealed record MusicRequest
             : Duration is { } seconds && !(seconds > 0 && double.IsFinite(seconds)) ? "The duration must be above 0 seconds."
             : Steps is < 1 or > 1000 ? $"The number of steps is {Steps} and must be 1 to 1000."
             : InversionSteps is < 1 or > 1000 ? $"The number of inversion steps is {InversionSteps} and must be 1 to 1000."
+            : InversionDepth is { } depth && !(depth is >= ModelDefaults.LeastInversionDepth and <= 1)
+                ? FormattableString.Invariant($"The depth of the inversion must be {ModelDefaults.LeastInversionDepth} to 1.")
             : Guidance is { } scale && !(scale is >= 0 and <= 100) ? "The guidance must be 0 to 100."
             : !(ImageInfluence is >= 0 and <= 1) ? "The picture's influence must be 0 to 1."
             : Seed is < 0 or > LargestSeed ? $"The seed is {Seed} and must be 0 to {LargestSeed}."

@@ -100,6 +100,9 @@ public sealed record Recipe
     [JsonRequired]
     public int InversionSteps { get; init; }
 
+    /// <summary>How far the picture was inverted, as a share of the schedule. Recipes that do not say it went to the noise.</summary>
+    public double InversionDepth { get; init; } = 1;
+
     /// <summary>How much picture; 0 also where there is none.</summary>
     [JsonRequired]
     public double ImageInfluence { get; init; }
@@ -176,6 +179,7 @@ public sealed record Recipe
         Guidance = Guidance,
         Sampler = Sampler,
         InversionSteps = InversionSteps,
+        InversionDepth = InversionDepth,
         ImageInfluence = ImageInfluence,
         ImageGuidance = ImageGuidance,
         KeyValueSource = KeyValueSource,

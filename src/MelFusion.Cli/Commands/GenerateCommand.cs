@@ -37,6 +37,7 @@ internal sealed class GenerateCommand : Command
         nameof(MusicRequest.Sampler), ("ddim", SamplerKind.Ddim), ("ddpm", SamplerKind.Ddpm), ("dpm++", SamplerKind.DpmSolver));
 
     private readonly Option<long?> _inversionSteps = Setting.Whole<MusicRequest>(nameof(MusicRequest.InversionSteps), 1, 1000);
+    private readonly Option<double?> _inversionDepth = Setting.Number<MusicRequest>(nameof(MusicRequest.InversionDepth), ModelDefaults.LeastInversionDepth, 1);
     private readonly Option<long?> _candidates = Setting.Whole<MusicRequest>(nameof(MusicRequest.Candidates), 1, MusicRequest.MostCandidates);
     private readonly Option<double?> _duration = Setting.Number<MusicRequest>(nameof(MusicRequest.Duration), 0.1, 3600, "seconds");
     private readonly Option<VocoderKind?> _vocoder = Setting.Choice<MusicRequest, VocoderKind>(
@@ -57,7 +58,7 @@ internal sealed class GenerateCommand : Command
         Option[] options =
         [
             _image, _text, _data, _split, _captions, _limit, _output, _negative, _imageInfluence, _imageSize, _imageGuidance, _keyValueSource, _seed, _steps, _guidance,
-            _sampler, _inversionSteps, _candidates, _duration, _vocoder, _refine, _precision, _device, _threads, _model, _json, _overwrite,
+            _sampler, _inversionSteps, _inversionDepth, _candidates, _duration, _vocoder, _refine, _precision, _device, _threads, _model, _json, _overwrite,
         ];
         Array.ForEach(options, Add);
         Validators.Add(Check);
@@ -116,6 +117,7 @@ internal sealed class GenerateCommand : Command
         Guidance = result.GetValue(_guidance),
         Sampler = result.GetValue(_sampler),
         InversionSteps = (int?)result.GetValue(_inversionSteps),
+        InversionDepth = result.GetValue(_inversionDepth),
         ImageInfluence = result.GetValue(_imageInfluence) ?? 1,
         ImageGuidance = result.GetValue(_imageGuidance),
         KeyValueSource = result.GetValue(_keyValueSource),

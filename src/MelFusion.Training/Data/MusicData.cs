@@ -70,7 +70,7 @@ internal sealed record MusicData(IReadOnlyList<TrainingRow> Rows, CaptionKind Ki
         return TrajectorySet.Load(
             Path.Combine(context.Cache, $"trajectories-{split}{(views > 1 ? $"-{views}-views" : string.Empty)}.safetensors"), from, names, picture,
             i => Encode(vae, PictureSet.Decode(Path.Combine(data, split, names[i])), Enumerable.Range(0, views).Select(view => PictureView.Of(i, view)), size),
-            settings.InversionSteps, settings.KeyValueSource, context.Pool, (done, all) => context.Report($"inverting pictures ({split})", done, all), context.Cancel);
+            settings.InversionSteps, settings.InversionDepth, settings.KeyValueSource, context.Pool, (done, all) => context.Report($"inverting pictures ({split})", done, all), context.Cancel);
     }
 
     private static Tensor Encode(AutoencoderKl vae, RgbPicture picture, IEnumerable<PictureView> views, PictureSize size) =>

@@ -1,3 +1,4 @@
+using System.Globalization;
 using MelFusion.Inversion;
 using MelFusion.Training.Engine;
 using TorchSharp;
@@ -14,7 +15,7 @@ internal sealed class TrajectorySet : IDisposable
     private const int Part = 16;
 
     private readonly Dictionary<string, int> _places;
-    private readonly Tensor _latents; // (pictures, 1 + steps, views, C, H, W), the clean one first
+    private readonly Tensor _latents; // (pictures, 1 + noise levels, views, C, H, W), the clean one first
     private readonly KeyValueSource _source;
     private readonly IReadOnlyList<long> _timesteps; // rising
 
@@ -30,13 +31,14 @@ internal sealed class TrajectorySet : IDisposable
     /// <param name="pictures">The pictures' names.</param>
     /// <param name="network">The picture's UNet.</param>
     /// <param name="latents">The clean scaled latents of a picture's views, (views, C, H, W), for its place in the list.</param>
-    /// <param name="steps">Steps of the inversion.</param>
+    /// <param name="steps">Steps of a whole inversion.</param>
+    /// <param name="depth">How far it goes, as a share of the schedule, above 0 to 1.</param>
     /// <param name="source">Which of the latents is seen at a noise level.</param>
     /// <param name="pool">Threads to work on.</param>
     /// <param name="report">Told the pictures done and their number.</param>
     /// <param name="cancel">Looked at before every step.</param>
     public static TrajectorySet Load(
-        string path, string from, IReadOnlyList<string> pictures, PictureNetwork network, Func<int, Tensor> latents, int steps,
+        string path, string from, IReadOnlyList<string> pictures, PictureNetwork network, Func<int, Tensor> latents, int steps, double depth,
         KeyValueSource source, WorkerPool pool, Action<int, int>? report, CancellationToken cancel)
     {
         if (source == KeyValueSource.Replay)
@@ -44,13 +46,14 @@ internal sealed class TrajectorySet : IDisposable
             throw new MelFusionException("key_value_source replay is a way of sampling; training takes recorded or trajectory.");
         }
 
-        var inverted = TensorCache.GetItems(path, $"{from} {steps}\n{string.Join('\n', pictures)}", pictures.Count, Part, i =>
+        string far = depth < 1 ? string.Create(CultureInfo.InvariantCulture, $"{steps} to {depth}") : $"{steps}";
+        var inverted = TensorCache.GetItems(path, $"{from} {far}\n{string.Join('\n', pictures)}", pictures.Count, Part, i =>
         {
             var clean = latents(i);
-            using var trajectory = new DdimInverter(network.Schedule, (z, t) => network.Predict(z, t)).Invert(clean, steps, cancellation: cancel);
+            using var trajectory = new DdimInverter(network.Schedule, (z, t) => network.Predict(z, t)).Invert(clean, steps, depth, cancellation: cancel);
             return stack([clean, .. trajectory.Latents], 0);
         }, pool, report);
-        return new(pictures, inverted, source, [.. network.Schedule.Timesteps(steps).Reverse()]);
+        return new(pictures, inverted, source, DdimInverter.Timesteps(network.Schedule, steps, depth));
     }
 
     /// <summary>The latent that the picture's UNet sees for the music's timestep, and the timestep it is given: the nearest, the lower on a tie.</summary>

@@ -108,6 +108,9 @@ public sealed record MusicLdmConfig : LdmConfig
     /// <summary>Steps of the pictures' DDIM inversion.</summary>
     public int InversionSteps { get; init; } = 25;
 
+    /// <summary>How far pictures are inverted, as a share of their schedule, 0.001 to 1: 1 is to the noise. Noisier samples of the music see the picture at the deepest level reached.</summary>
+    public double InversionDepth { get; init; } = 1;
+
     /// <summary>Which latent the picture's UNet sees at a noise level: that of the inversion's own call (recorded), or the one there (trajectory).</summary>
     public KeyValueSource KeyValueSource { get; init; } = KeyValueSource.Recorded;
 

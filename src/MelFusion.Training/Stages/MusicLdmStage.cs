@@ -67,6 +67,7 @@ internal sealed class MusicLdmStage : ITrainingStage
         ModelParts.ChangeDefaults(modelFolder, defaults => defaults with
         {
             InversionSteps = _settings.InversionSteps,
+            InversionDepth = _settings.InversionDepth,
             KeyValueSource = _settings.KeyValueSource,
         });
     }

@@ -101,7 +101,7 @@ internal sealed class MusicModel : IDisposable
     /// <summary>The noise levels at which training sees pictures, where each is to have its own statistics.</summary>
     private static SynapseConfig WithLevels(MusicLdmConfig settings, NoiseSchedule picture) =>
         settings.Synapse.GoesByLevel && settings.Synapse.NoiseLevels.Count == 0
-            ? settings.Synapse with { NoiseLevels = [.. picture.Timesteps(settings.InversionSteps).Reverse()] }
+            ? settings.Synapse with { NoiseLevels = DdimInverter.Timesteps(picture, settings.InversionSteps, settings.InversionDepth) }
             : settings.Synapse;
 
     private void TakeAlphas(string startFrom, SynapseConfig config)

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace MelFusion.Inversion;
 
-/// <summary>The way of a latent from the data to the noise: one latent per noise level, from the least noisy to the last.</summary>
+/// <summary>The way of a latent from the data to the noise, or a part of it: one latent per noise level, from the least noisy to the last.</summary>
 public sealed class InversionTrajectory : IDisposable
 {
     /// <summary>Takes over the latents: they live until this is disposed.</summary>
@@ -23,8 +23,8 @@ public sealed class InversionTrajectory : IDisposable
     /// <summary>The latents there.</summary>
     public IReadOnlyList<Tensor> Latents { get; }
 
-    /// <summary>z_T, the latent at the last and highest noise level.</summary>
-    public Tensor Noise => Latents[^1];
+    /// <summary>The latent at the last and highest noise level: z_T, where the inversion went all the way.</summary>
+    public Tensor Deepest => Latents[^1];
 
     /// <summary>The timestep nearest to <paramref name="t"/> and its latent; of two equally near ones the lower.</summary>
     public (long Timestep, Tensor Latent) Nearest(long t)

@@ -6,7 +6,8 @@ namespace MelFusion.Inversion;
 
 /// <summary>
 /// K^I and V^I of a picture at every noise level the music passes (Algorithm 2). Where the music's timesteps are not those of the
-/// inversion, the nearest one is taken, the lower on a tie.
+/// inversion, the nearest one is taken, the lower on a tie; so where the inversion stops short of the noise, all noisier steps of the music read the picture
+/// at the deepest level it reached.
 /// </summary>
 public abstract class PictureKeyValues : IDisposable
 {
@@ -15,20 +16,21 @@ public abstract class PictureKeyValues : IDisposable
     /// <param name="network">The picture's network.</param>
     /// <param name="recorder">Keeps the layers that the synapse wants.</param>
     /// <param name="latent">The picture's clean, scaled latent (B, C, H, W).</param>
-    /// <param name="steps">Steps of the inversion.</param>
+    /// <param name="steps">Steps of a whole inversion.</param>
     /// <param name="musicTimesteps">The timesteps that will be asked for, falling.</param>
+    /// <param name="depth">How far the picture is inverted, as a share of its schedule, above 0 to 1: 1 is to the noise.</param>
     /// <param name="stepDone">Told the number of inversion steps done, after each.</param>
     /// <param name="cancellation">Looked at before every call of the network, also later.</param>
     public static PictureKeyValues Invert(
         KeyValueSource source, PictureNetwork network, KeyValueRecorder recorder, Tensor latent, int steps,
-        IReadOnlyList<long> musicTimesteps, Action<int>? stepDone = null, CancellationToken cancellation = default)
+        IReadOnlyList<long> musicTimesteps, double depth = 1, Action<int>? stepDone = null, CancellationToken cancellation = default)
     {
         if (source == KeyValueSource.Recorded)
         {
-            return new RecordedKeyValues(network, recorder, latent, steps, musicTimesteps, stepDone, cancellation);
+            return new RecordedKeyValues(network, recorder, latent, steps, depth, musicTimesteps, stepDone, cancellation);
         }
 
-        var trajectory = new DdimInverter(network.Schedule, (z, t) => network.Predict(z, t)).Invert(latent, steps, stepDone, cancellation);
+        var trajectory = new DdimInverter(network.Schedule, (z, t) => network.Predict(z, t)).Invert(latent, steps, depth, stepDone, cancellation);
         return source == KeyValueSource.Trajectory
             ? new TrajectoryKeyValues(network, recorder, trajectory)
             : new ReplayedKeyValues(network, recorder, trajectory, steps, cancellation);
@@ -52,17 +54,17 @@ public abstract class PictureKeyValues : IDisposable
 internal sealed class RecordedKeyValues : PictureKeyValues
 {
     private readonly Dictionary<long, CapturedKeyValues> _captured = [];
-    private readonly long[] _rising;
+    private readonly IReadOnlyList<long> _rising;
 
     public RecordedKeyValues(
-        PictureNetwork network, KeyValueRecorder recorder, Tensor latent, int steps,
+        PictureNetwork network, KeyValueRecorder recorder, Tensor latent, int steps, double depth,
         IReadOnlyList<long> musicTimesteps, Action<int>? stepDone, CancellationToken cancellation)
     {
-        _rising = [.. network.Schedule.Timesteps(steps).Reverse()];
+        _rising = DdimInverter.Timesteps(network.Schedule, steps, depth);
         var wanted = musicTimesteps.Select(Nearest).ToHashSet();
         try
         {
-            new DdimInverter(network.Schedule, Record).Invert(latent, steps, stepDone, cancellation).Dispose();
+            new DdimInverter(network.Schedule, Record).Invert(latent, steps, depth, stepDone, cancellation).Dispose();
         }
         catch
         {
@@ -124,12 +126,13 @@ internal sealed class TrajectoryKeyValues(PictureNetwork network, KeyValueRecord
     }
 }
 
-/// <summary>The picture is denoised alongside the music, by DDIM from its own z_T (Algorithm 2 as printed).</summary>
+/// <summary>The picture is denoised alongside the music, by DDIM from where its inversion ended: its own z_T (Algorithm 2 as printed), or less deep.</summary>
 internal sealed class ReplayedKeyValues : PictureKeyValues
 {
     private readonly PictureNetwork _network;
     private readonly KeyValueRecorder _recorder;
     private readonly DdimStep _ddim;
+    private readonly long[] _falling;
     private readonly CancellationToken _cancellation;
     private Tensor _latent;
     private Tensor? _prediction;
@@ -141,7 +144,8 @@ internal sealed class ReplayedKeyValues : PictureKeyValues
     {
         (_network, _recorder, _cancellation) = (network, recorder, cancellation);
         _ddim = new(network.Schedule, steps);
-        _latent = trajectory.Noise.alias().DetachFromDisposeScope();
+        _falling = [.. trajectory.Timesteps.Reverse()];
+        _latent = trajectory.Deepest.alias().DetachFromDisposeScope();
         trajectory.Dispose();
     }
 
@@ -150,7 +154,7 @@ internal sealed class ReplayedKeyValues : PictureKeyValues
 
     public override CapturedKeyValues At(long t)
     {
-        int wanted = NearestTimestep.IndexIn(_ddim.Timesteps, t);
+        int wanted = NearestTimestep.IndexIn(_falling, t);
         while (_index < wanted)
         {
             _cancellation.ThrowIfCancellationRequested();
@@ -166,11 +170,11 @@ internal sealed class ReplayedKeyValues : PictureKeyValues
         using var scope = NewDisposeScope();
         if (_prediction is not null)
         {
-            Replace(ref _latent!, _ddim.Down(_prediction, _latent, _ddim.Timesteps[_index]).Latent);
+            Replace(ref _latent!, _ddim.Down(_prediction, _latent, _falling[_index]).Latent);
         }
 
         _index++;
-        Replace(ref _prediction, _network.Predict(_latent, _ddim.Timesteps[_index], _recorder));
+        Replace(ref _prediction, _network.Predict(_latent, _falling[_index], _recorder));
         _captured?.Dispose();
         _captured = _recorder.Take();
     }

@@ -112,11 +112,11 @@ internal sealed record WorkEstimate(double PerStep, double InAll, long Bytes)
         {
             var imageVae = AutoencoderKlConfig.Read(folder.FileOf("image_vae", "config.json"));
             picture = UNetOperations(folder, "image_unet", (defaults.PictureHeight / imageVae.Factor, defaults.PictureWidth / imageVae.Factor), 77);
-            once += DecoderOperations(folder, "image_vae", defaults.PictureHeight, defaults.PictureWidth) + (picture * (defaults.InversionSteps ?? defaults.Steps));
+            once += DecoderOperations(folder, "image_vae", defaults.PictureHeight, defaults.PictureWidth) + (picture * defaults.InversionDepth * (defaults.InversionSteps ?? defaults.Steps));
             bytes = Math.Max(bytes, PlaneBytes(imageVae, defaults.PictureHeight, defaults.PictureWidth));
         }
 
-        double step = music + (defaults.KeyValueSource == KeyValueSource.Recorded ? 0 : picture);
+        double step = music + (defaults.KeyValueSource == KeyValueSource.Recorded ? 0 : picture * defaults.InversionDepth);
         return new(step, (step * defaults.Steps) + once, bytes);
     }
 

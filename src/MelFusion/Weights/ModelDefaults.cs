@@ -5,6 +5,9 @@ namespace MelFusion.Weights;
 /// </summary>
 public sealed record ModelDefaults
 {
+    /// <summary>The least depth of an inversion: the first of 1000 timesteps.</summary>
+    public const double LeastInversionDepth = 0.001;
+
     /// <summary>The model's name.</summary>
     public string Name { get; init; } = "unnamed";
 
@@ -19,6 +22,9 @@ public sealed record ModelDefaults
 
     /// <summary>Steps of the picture's inversion; null: as many as denoising steps.</summary>
     public int? InversionSteps { get; init; }
+
+    /// <summary>How far a picture is inverted, as a share of its schedule, 0.001 to 1: 1 is to the noise, as in the paper. Noisier steps of the music read the picture at the deepest level reached.</summary>
+    public double InversionDepth { get; init; } = 1;
 
     /// <summary>Classifier-free guidance scale; 1 or less is none.</summary>
     public double Guidance { get; init; } = 3;
@@ -52,6 +58,7 @@ public sealed record ModelDefaults
         string? wrong =
             Steps is < 1 or > 1000 ? "steps must be 1 to 1000"
             : InversionSteps is < 1 or > 1000 ? "inversion_steps must be 1 to 1000"
+            : !(InversionDepth is >= LeastInversionDepth and <= 1) ? FormattableString.Invariant($"inversion_depth must be {LeastInversionDepth} to 1")
             : !(Guidance is >= 0 and <= 100) ? "guidance must be 0 to 100"
             : !(GuidanceRescale is >= 0 and <= 1) ? "guidance_rescale must be 0 to 1"
             : Refine is < 0 or > 100 ? "refine must be 0 to 100"

@@ -31,6 +31,7 @@ public sealed class CommandLineTests
     [InlineData("--image-influence", "generate --text x --output a.wav --image-influence 1.01")]
     [InlineData("--image-guidance", "generate --text x --output a.wav --image-guidance neither")]
     [InlineData("--inversion-steps", "generate --text x --output a.wav --inversion-steps -3")]
+    [InlineData("--inversion-depth", "generate --text x --output a.wav --inversion-depth 0")]
     [InlineData("--candidates", "generate --text x --output a.wav --candidates 0")]
     [InlineData("--candidates", "generate --text x --output a.wav --candidates 65")]
     [InlineData("--duration", "generate --text x --output a.wav --duration 0")]

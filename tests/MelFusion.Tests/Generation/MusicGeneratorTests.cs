@@ -78,6 +78,36 @@ public sealed class MusicGeneratorTests(TinyModelInMemory tiny) : IClassFixture<
         again.Recipe.ShouldBe(clip.Recipe);
     }
 
+    [Fact]
+    public void A_picture_inverted_half_way_takes_half_the_calls_and_gives_other_music_that_its_recipe_gives_again()
+    {
+        var (whole, half) = (new Collected(), new Collected());
+        var request = WithPicture with { Steps = 4, KeyValueSource = KeyValueSource.Trajectory };
+        var clip = Generate(request with { InversionDepth = 0.5 }, half)[0];
+
+        Generate(request, whole)[0].Samples.ShouldNotBe(clip.Samples);
+        Generate(Recipe.FromJson(clip.Recipe.ToJson()).ToRequest(Picture))[0].Samples.ShouldBe(clip.Samples);
+        Calls(whole).ShouldBe(4);
+        Calls(half).ShouldBe(2);
+
+        static int Calls(Collected seen) => seen.Reports.Last(report => report.Stage == GenerationStage.InvertingPicture).StepCount;
+    }
+
+    [Fact]
+    public void A_model_says_how_far_its_pictures_are_inverted()
+    {
+        using var folder = new TinyModel();
+        string defaults = System.IO.Path.Combine(folder.Path, "melfusion.json");
+        File.WriteAllText(defaults, File.ReadAllText(defaults).TrimEnd()[..^1] + ", \"inversion_depth\": 0.25 }");
+        using (var model = folder.Load())
+        {
+            new MusicGenerator(model).Generate(WithPicture)[0].Recipe.InversionDepth.ShouldBe(0.25);
+        }
+
+        File.WriteAllText(defaults, File.ReadAllText(defaults).Replace("0.25", "0", StringComparison.Ordinal));
+        Should.Throw<MelFusionException>(() => folder.Load()).Message.ShouldContain("inversion_depth must be 0.001 to 1");
+    }
+
     [Theory]
     [InlineData(SamplerKind.Ddim)]
     [InlineData(SamplerKind.Ddpm)]

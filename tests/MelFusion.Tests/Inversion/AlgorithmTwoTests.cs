@@ -1,5 +1,6 @@
 using System.Text.Json;
 using MelFusion.Inversion;
+using MelFusion.KeyValue;
 using MelFusion.Noise;
 using MelFusion.Synapse;
 using MelFusion.Tests.Support;
@@ -66,6 +67,34 @@ public sealed class AlgorithmTwoTests : IDisposable
             picture.At(timesteps[i]);
             picture.Latent.ShouldMatch(expected[i - 1], Tolerance, $"after step {i}");
         }
+    }
+
+    [Theory]
+    [InlineData(KeyValueSource.Replay)]
+    [InlineData(KeyValueSource.Recorded)]
+    [InlineData(KeyValueSource.Trajectory)]
+    public void Steps_noisier_than_the_inversion_went_read_the_picture_at_the_deepest_level_it_reached(KeyValueSource source)
+    {
+        using var synapse = LoadSynapse();
+        var timesteps = _network.Schedule.Timesteps(Steps);
+        var calls = new List<int>();
+        using var whole = PictureKeyValues.Invert(source, _network, synapse.NewRecorder(), _fixture["image.latent"], Steps, timesteps);
+        using var half = PictureKeyValues.Invert(source, _network, synapse.NewRecorder(), _fixture["image.latent"], Steps, timesteps, 0.5, calls.Add);
+        var reached = timesteps.Where(t => t < _network.Schedule.Length / 2).ToList();
+        using var inversion = new DdimInverter(_network.Schedule, (z, t) => _network.Predict(z, t)).Invert(_fixture["image.latent"], Steps, 0.5);
+        using var atDeepest = _network.Capture(inversion.Deepest, reached[0], synapse.NewRecorder());
+
+        calls.ShouldBe(Enumerable.Range(1, reached.Count));
+        foreach (long t in timesteps)
+        {
+            var expected = source == KeyValueSource.Replay ? atDeepest : whole.At(Math.Min(t, reached[0]));
+            if (source != KeyValueSource.Replay || t >= reached[0])
+            {
+                Same(half.At(t), expected).ShouldBeTrue($"at {t}");
+            }
+        }
+
+        static bool Same(CapturedKeyValues one, CapturedKeyValues other) => one.Tensors.All(entry => entry.Value.equal(other.Tensors[entry.Key]).all().item<bool>());
     }
 
     [Theory]

@@ -43,7 +43,7 @@ public class InversionTests
         int calls = 0;
         var inverter = new DdimInverter(new NoiseSchedule(new()), (z, _) => ++calls < 3 ? zeros_like(z) : Cancel(z));
 
-        Should.Throw<OperationCanceledException>(() => inverter.Invert(zeros(1, 1, 2, 2), 50, null, source.Token));
+        Should.Throw<OperationCanceledException>(() => inverter.Invert(zeros(1, 1, 2, 2), 50, cancellation: source.Token));
         calls.ShouldBe(3);
 
         Tensor Cancel(Tensor z)
@@ -53,12 +53,27 @@ public class InversionTests
         }
     }
 
+    [Theory]
+    [InlineData(25, 1, 25, 961)]
+    [InlineData(25, 0.5, 13, 481)]
+    [InlineData(50, 0.5, 25, 481)]
+    [InlineData(25, 0.961, 24, 921)]
+    [InlineData(25, 0.962, 25, 961)]
+    [InlineData(25, 0.001, 1, 1)]
+    public void An_inversion_passes_the_timesteps_below_its_depth_and_always_the_first(int steps, double depth, int count, long deepest)
+    {
+        var timesteps = DdimInverter.Timesteps(new(new()), steps, depth);
+
+        (timesteps.Count, timesteps[0], timesteps[^1]).ShouldBe((count, 1, deepest));
+        timesteps.ShouldBeInOrder();
+    }
+
     private static double RoundTrip(NoiseSchedule schedule, Tensor latent, int steps)
     {
         using var scope = NewDisposeScope();
         Tensor Predict(Tensor z, long t) => (0.2 + (0.3 * t / 1000)) * z;
         using var trajectory = new DdimInverter(schedule, Predict).Invert(latent, steps);
-        var (ddim, z) = (new DdimStep(schedule, steps), trajectory.Noise);
+        var (ddim, z) = (new DdimStep(schedule, steps), trajectory.Deepest);
         foreach (long t in ddim.Timesteps)
         {
             z = ddim.Down(Predict(z, t), z, t).Latent;

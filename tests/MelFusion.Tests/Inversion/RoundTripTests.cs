@@ -58,13 +58,13 @@ public sealed class RoundTripTests : IDisposable
         var config = ConfigFile.Parse<NoiseScheduleConfig>(Settings().GetProperty("schedule").GetRawText(), "settings.json");
         using var network = new PictureNetwork(unet, new(config), _fixture["round_trip.null_text"], Placement.Cpu);
         using var trajectory = new DdimInverter(network.Schedule, (z, t) => network.Predict(z, t)).Invert(_fixture["round_trip.latent"], steps);
-        var (ddim, z) = (new DdimStep(network.Schedule, steps), trajectory.Noise);
+        var (ddim, z) = (new DdimStep(network.Schedule, steps), trajectory.Deepest);
         foreach (long t in ddim.Timesteps)
         {
             z = ddim.Down(network.Predict(z, t), z, t).Latent;
         }
 
-        return (trajectory.Noise.alias(), z);
+        return (trajectory.Deepest.alias(), z);
     }
 
     private double ErrorOf(Tensor regenerated)

@@ -26,6 +26,7 @@ public sealed class RecipeTests
         Guidance = 3.1,
         GuidanceRescale = 0.1,
         InversionSteps = 20,
+        InversionDepth = 0.5,
         ImageInfluence = 0.7,
         ImageGuidance = ImageGuidance.Cond,
         KeyValueSource = KeyValueSource.Trajectory,
@@ -52,6 +53,10 @@ public sealed class RecipeTests
         WavFile.Read(path).Channels[0].ShouldBe([0, 0.5f, -1]);
         Example.ToJson().ShouldNotContain("\n");
     }
+
+    [Fact]
+    public void A_recipe_that_says_no_depth_of_inversion_went_to_the_noise() =>
+        Recipe.FromJson(Example.ToJson().Replace("\"inversion_depth\":0.5,", string.Empty, StringComparison.Ordinal)).ShouldBe(Example with { InversionDepth = 1 });
 
     [Fact]
     public void A_recipe_without_a_picture_asks_for_none()
@@ -97,6 +102,8 @@ public sealed class RecipeTests
     [InlineData("guidance", "-1", "guidance")]
     [InlineData("image_influence", "1.5", "influence")]
     [InlineData("inversion_steps", "0", "inversion")]
+    [InlineData("inversion_depth", "0", "depth")]
+    [InlineData("inversion_depth", "1.01", "depth")]
     [InlineData("refine", "1000000", "refinement")]
     [InlineData("candidates", "1000000", "candidates")]
     [InlineData("candidate", "3", "candidate")]

@@ -126,6 +126,21 @@ public sealed class StagesTests : IDisposable
     }
 
     [Fact]
+    public void A_music_that_learns_of_pictures_inverted_half_way_is_measured_and_made_so()
+    {
+        Array.ForEach([MelVae(), ImageVae(), ImageLdm()], config => TrainingRun.Run(config));
+        var half = Music("half") with { MusicLdm = Music("half").MusicLdm with { InversionSteps = 4, InversionDepth = 0.5 } };
+        var whole = half with { Output = In("whole"), Model = In("whole-model"), PartsFrom = In("model"), MusicLdm = half.MusicLdm with { InversionDepth = 1 } };
+        TrainingRun.Run(half);
+        TrainingRun.Run(whole);
+
+        ConfigFile.Read<ModelDefaults>(In("model/melfusion.json")).InversionDepth.ShouldBe(0.5);
+        ConfigFile.Read<SynapseConfig>(In("model/synapse/config.json")).NoiseLevels.ShouldBe([1L, 251]);
+        ConfigFile.Read<SynapseConfig>(In("whole-model/synapse/config.json")).NoiseLevels.ShouldBe([1L, 251, 501, 751]);
+        ConditionComparison.Measure(whole with { Model = In("model"), PartsFrom = null }, "train", 2).Loss.ShouldBe(ConditionComparison.Measure(half, "train", 2).Loss, "the model's depth counts, not the config's");
+    }
+
+    [Fact]
     public void A_missing_stage_is_named() =>
         Should.Throw<MelFusionException>(() => TrainingRun.Run(ImageLdm())).Message.ShouldContain("train the stage that makes 'image_vae' first");
 

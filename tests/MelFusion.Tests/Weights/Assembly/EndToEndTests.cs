@@ -54,7 +54,7 @@ public sealed class EndToEndTests : IDisposable
 
         var network = model.Picture.Network;
         using var trajectory = new DdimInverter(network.Schedule, (z, t) => network.Predict(z, t)).Invert(latent, Steps);
-        trajectory.Noise.ShouldMatch(Expected("image.inverted"), BeforeTheLoop, "image.inverted");
+        trajectory.Deepest.ShouldMatch(Expected("image.inverted"), BeforeTheLoop, "image.inverted");
 
         using var text = Text(model);
         text.Mask[1].unsqueeze(0).Equals(Expected("text.mask")).ShouldBeTrue();
