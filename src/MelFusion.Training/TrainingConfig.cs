@@ -161,7 +161,7 @@ public sealed record TrainingConfig
     {
         MelVae = config.MelVae with { ValidationClips = 0 },
         ImageVae = config.ImageVae with { ValidationPictures = 0 },
-        ImageLdm = config.ImageLdm with { ValidationPictures = 0, Samples = 0, ValidationTimesteps = [], TextModel = null },
+        ImageLdm = config.ImageLdm with { ValidationPictures = 0, Samples = 0, ValidationTimesteps = [], TextModel = null, AlignmentModel = string.Empty },
         MusicLdm = config.MusicLdm with { ValidationClips = 0, FinalValidationClips = 0, Samples = 0, ValidationTimesteps = [], TextModel = null },
         Steps = 0,
         Workers = 0,
@@ -187,6 +187,7 @@ public sealed record TrainingConfig
             : AverageDecay is not (>= 0 and < 1) ? $"average_decay is {AverageDecay} and must be at least 0 and below 1"
             : StartShare is not (>= 0 and < 1) ? $"start_share is {StartShare} and must be at least 0 and below 1"
             : StartShare > 0 && StartFrom is null ? "start_share needs start_from: new weights are no start worth keeping"
+            : ImageLdm.Alignment is not (>= 0 and <= 10) ? $"image_ldm.alignment is {ImageLdm.Alignment} and must be 0 to 10"
             : MusicLdm.PictureViews is < 1 or > 64 ? $"music_ldm.picture_views is {MusicLdm.PictureViews} and must be 1 to 64"
             : MusicLdm.SameGamePictures is not (>= 0 and <= 1) ? $"music_ldm.same_game_pictures is {MusicLdm.SameGamePictures} and must be 0 to 1"
             : MusicLdm.InversionDepth is not (>= ModelDefaults.LeastInversionDepth and <= 1)

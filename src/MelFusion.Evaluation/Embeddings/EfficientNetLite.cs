@@ -171,15 +171,36 @@ public sealed class EfficientNetLite : nn.Module
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var x = F.relu6(_stem.call(pixels));
-        foreach (var block in _blocks)
-        {
-            x = block.call(x);
-        }
-
+        var x = Stages(pixels).Last();
         var features = F.relu6(_head.call(x)).mean([2, 3]);
         var logits = _classifier.call(features);
         return new(features.MoveToOuterDisposeScope(), logits.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>What the stages see in the places of pictures, from edges and colours to parts of things: averages over the cells of a grid.</summary>
+    /// <param name="pixels">(B, 3, side, side), as <see cref="Pixels"/> gives them.</param>
+    /// <param name="cells">Cells along each side of the grid. Stages whose own maps are coarser are left out.</param>
+    /// <returns>(B, the stages' channels in all, cells, cells).</returns>
+    public Tensor StageMaps(Tensor pixels, int cells)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        return cat([.. Stages(pixels).TakeWhile(x => x.shape[2] >= cells).Select(x => F.adaptive_avg_pool2d(x, cells))], 1).MoveToOuterDisposeScope();
+    }
+
+    private IEnumerable<Tensor> Stages(Tensor pixels)
+    {
+        var x = F.relu6(_stem.call(pixels));
+        int block = 0;
+        foreach (var stage in Config.Stages)
+        {
+            for (int last = block + stage[0]; block < last; block++)
+            {
+                x = _blocks[block].call(x);
+            }
+
+            yield return x;
+        }
     }
 
     private static IEnumerable<InvertedBlock> Blocks(EfficientNetLiteConfig config, Placement place)

@@ -1,3 +1,5 @@
+using MelFusion.Evaluation.Embeddings;
+using MelFusion.KeyValue;
 using MelFusion.Noise;
 using MelFusion.Training.Data;
 using MelFusion.Training.Engine;
@@ -9,7 +11,10 @@ using static TorchSharp.torch;
 
 namespace MelFusion.Training.Stages;
 
-/// <summary>Stage image-ldm: the picture's UNet learns to denoise pictures' latents under their captions, some of them null.</summary>
+/// <summary>
+/// Stage image-ldm: the picture's UNet learns to denoise pictures' latents under their captions, some of them null; if asked to, also to let its decoder's
+/// keys and values say what is shown.
+/// </summary>
 internal sealed class ImageLdmStage : ITrainingStage
 {
     private const int SamplingSteps = 25;
@@ -23,6 +28,8 @@ internal sealed class ImageLdmStage : ITrainingStage
     private readonly ConditionalUNet _network;
     private readonly NoiseSchedule _schedule;
     private readonly DiffusionLoss _loss;
+    private readonly PictureFeatureSet? _features, _validationFeatures;
+    private readonly KeyValueAlignment? _alignment;
 
     public ImageLdmStage(TrainingConfig config, StageContext context)
     {
@@ -36,10 +43,19 @@ internal sealed class ImageLdmStage : ITrainingStage
         _schedule = new(_settings.Schedule);
         _loss = new(_schedule, _settings.Weighting, _settings.SnrGamma);
         _network = LdmNetworks.Create(_settings.Network, config.Seed, config.StartFrom, "image_unet");
+        if (_settings.Alignment > 0)
+        {
+            (_features, _validationFeatures) = (Look(context, "train", _train), Look(context, "validation", _validation));
+            using var generator = StepRandom.Generator(config.Seed, -1, 2);
+            _alignment = new(_settings.Network.DecoderLayers, _features, generator);
+        }
     }
 
     public IReadOnlyList<ParameterGroup> Groups =>
-        [new([.. _network.named_parameters().Select(p => new NamedParameter(p.name, p.parameter))], _config.Optimiser.LearningRate, _config.Optimiser.WeightDecay)];
+    [
+        Group(_network.named_parameters().Select(p => new NamedParameter(p.name, p.parameter))),
+        .. _alignment is null ? [] : new[] { Group(_alignment.named_parameters().Select(p => new NamedParameter("alignment." + p.name, p.parameter))) },
+    ];
 
     public StepLoss Loss(long step, int first, int count)
     {
@@ -47,14 +63,22 @@ internal sealed class ImageLdmStage : ITrainingStage
         var (clean, noise) = (stack(draws.Select(draw => draw.Clean)), stack(draws.Select(draw => draw.Noise)));
         var t = tensor(draws.Select(draw => draw.Timestep).ToArray());
         var (states, mask) = _texts.Get([.. draws.Select(draw => draw.Caption)]);
-        var prediction = _network.Forward(_loss.Diffuse(clean, noise, t).to(_config.Dtype), t, states, mask);
-        return new(_loss.Mean(prediction, clean, noise, t));
+        using var seen = _alignment is null ? null : new KeyValueAlignment.Seen();
+        var prediction = _network.Forward(_loss.Diffuse(clean, noise, t).to(_config.Dtype), t, states, mask, seen);
+        var denoising = _loss.Mean(prediction, clean, noise, t);
+        if (_alignment is null)
+        {
+            return new(denoising);
+        }
+
+        var alignment = _alignment.Loss(seen!, _features!.Get([.. draws.Select(draw => draw.Picture)]));
+        return new(denoising + alignment * _settings.Alignment, ("denoising", denoising.item<float>()), ("alignment", alignment.item<float>()));
     }
 
     public IReadOnlyList<(string Name, double Value)> Validate(WorkerPool pool, long step, RunFolder folder)
     {
         int count = Math.Min(_validation.Count, _settings.ValidationPictures), levels = _settings.ValidationTimesteps.Count;
-        double[] withText = new double[count * levels], without = new double[count * levels];
+        double[] withText = new double[count * levels], without = new double[count * levels], alignment = new double[count * levels];
         pool.Share(count * levels, i =>
         {
             using var scope = NewDisposeScope();
@@ -63,11 +87,17 @@ internal sealed class ImageLdmStage : ITrainingStage
             int picture = i / levels;
             var clean = _validationLatents.Mean(picture).unsqueeze(0);
             var (noise, t) = (randn(clean.shape, generator: generator), tensor(new[] { _settings.ValidationTimesteps[i % levels] }));
+            using var seen = _alignment is null ? null : new KeyValueAlignment.Seen();
             withText[i] = LossOf(clean, noise, t, _validation[picture].Caption);
-            without[i] = LossOf(clean, noise, t, string.Empty);
+            without[i] = LossOf(clean, noise, t, string.Empty, seen);
+            alignment[i] = seen is null ? 0 : _alignment!.Loss(seen, _validationFeatures!.Get([picture])).item<float>();
         });
         Sample(pool, step, folder);
-        return [("loss", withText.Average()), ("loss_null_text", without.Average())];
+        return
+        [
+            ("loss", withText.Average()), ("loss_null_text", without.Average()),
+            .. _alignment is null ? [] : new[] { ("alignment", alignment.Average()) },
+        ];
     }
 
     public void Export(string modelFolder, WorkerPool pool)
@@ -86,22 +116,36 @@ internal sealed class ImageLdmStage : ITrainingStage
         _latents.Dispose();
         _validationLatents.Dispose();
         _texts.Dispose();
+        _features?.Dispose();
+        _validationFeatures?.Dispose();
+        _alignment?.Dispose();
     }
 
-    private (Tensor Clean, Tensor Noise, long Timestep, string Caption) Draw(long step, int sample)
+    private ParameterGroup Group(IEnumerable<NamedParameter> parameters) => new([.. parameters], _config.Optimiser.LearningRate, _config.Optimiser.WeightDecay);
+
+    private PictureFeatureSet Look(StageContext context, string split, IReadOnlyList<CaptionedPicture> pictures)
+    {
+        using var teacher = EfficientNetLite.Open(_settings.AlignmentModel, Placement.Cpu);
+        string from = string.Join('\n', pictures.Select(picture => TensorCache.Describe(picture.File)).Prepend(TensorCache.DescribeContent(Path.Combine(_settings.AlignmentModel, "model.safetensors"))));
+        return PictureFeatureSet.Load(
+            Path.Combine(context.Cache, $"picture-features-{split}.safetensors"), from, teacher, KeyValueAlignment.Cells, pictures, context.Pool,
+            (done, all) => context.Report($"looking at pictures ({split})", done, all), context.Cancel);
+    }
+
+    private (int Picture, Tensor Clean, Tensor Noise, long Timestep, string Caption) Draw(long step, int sample)
     {
         int index = StepRandom.Item(_config.Seed, step * _config.Batch + sample, _latents.Count);
         using var generator = StepRandom.Generator(_config.Seed, step, sample);
         var choices = StepRandom.Choices(_config.Seed, step, sample);
         string caption = choices.NextDouble() < _settings.TextDropout ? string.Empty : _train[index].Caption;
-        return (_latents.Draw(index, generator), randn(_latents.Shape, generator: generator), choices.NextInt64(_schedule.Length), caption);
+        return (index, _latents.Draw(index, generator), randn(_latents.Shape, generator: generator), choices.NextInt64(_schedule.Length), caption);
     }
 
-    private double LossOf(Tensor clean, Tensor noise, Tensor t, string caption)
+    private double LossOf(Tensor clean, Tensor noise, Tensor t, string caption, IKeyValueTap? tap = null)
     {
         using var scope = NewDisposeScope();
         var (states, mask) = _texts.Get([caption]);
-        var prediction = _network.Forward(_loss.Diffuse(clean, noise, t).to(_config.Dtype), t, states, mask);
+        var prediction = _network.Forward(_loss.Diffuse(clean, noise, t).to(_config.Dtype), t, states, mask, tap);
         return _loss.Mean(prediction, clean, noise, t).item<float>();
     }
 

@@ -36,6 +36,15 @@ public sealed record ImageLdmConfig : LdmConfig
     /// <summary>Share of captions that are replaced by the null text.</summary>
     public double TextDropout { get; init; } = 0.3;
 
+    /// <summary>
+    /// Weight of the representation alignment beside the denoising loss; 0: none. With it, the decoder's keys and values learn to say what another network
+    /// sees in a picture, so that the music can tell from them what is shown.
+    /// </summary>
+    public double Alignment { get; init; }
+
+    /// <summary>Folder of the network whose view is aimed at, an EfficientNet-Lite. Needed in training only.</summary>
+    public string AlignmentModel { get; init; } = "models/efficientnet-lite0";
+
     /// <summary>Pictures of the validation split that are measured.</summary>
     public int ValidationPictures { get; init; } = 64;
 

@@ -149,6 +149,11 @@ public class EmbeddingNetworkTests
             actual.ShouldMatchSlice(fixture[layer], what: layer);
         }
 
+        // What the stages see, averaged over a grid: coarser grids are averages of finer ones, and the last is what the head looks at.
+        var (finer, coarser) = (network.StageMaps(network.Pixels(pictures[0]), 14), network.StageMaps(network.Pixels(pictures[0]), 7));
+        (finer.shape[1], coarser.shape[1]).ShouldBe((16 + 24 + 40 + 80 + 112, 16 + 24 + 40 + 80 + 112 + 192 + 320));
+        nn.functional.adaptive_avg_pool2d(finer, 7).ShouldMatch(coarser.narrow(1, 0, finer.shape[1]), what: "stages");
+
         output.Features.ShouldMatch(fixture["features"], what: "features");
         output.Logits.ShouldMatch(fixture["logits"], what: "logits");
         string[] labels = [.. output.Logits.argmax(1).data<long>().Select(label => network.Config.Classes[(int)label].Split(',')[0])];

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using MelFusion.Noise;
 using MelFusion.Synapse;
+using MelFusion.Tests.Support;
 using MelFusion.Training;
 using MelFusion.Training.Engine;
 using MelFusion.UNet;
@@ -138,6 +139,27 @@ public sealed class StagesTests : IDisposable
         ConfigFile.Read<SynapseConfig>(In("model/synapse/config.json")).NoiseLevels.ShouldBe([1L, 251]);
         ConfigFile.Read<SynapseConfig>(In("whole-model/synapse/config.json")).NoiseLevels.ShouldBe([1L, 251, 501, 751]);
         ConditionComparison.Measure(whole with { Model = In("model"), PartsFrom = null }, "train", 2).Loss.ShouldBe(ConditionComparison.Measure(half, "train", 2).Loss, "the model's depth counts, not the config's");
+    }
+
+    [Fact]
+    public void A_picture_network_that_also_learns_to_say_what_is_shown_ends_bit_for_bit_the_same_after_a_kill()
+    {
+        Array.ForEach([MelVae(), ImageVae()], config => TrainingRun.Run(config));
+        var plain = ImageLdm();
+        var aligned = plain with { Output = In("aligned"), ImageLdm = plain.ImageLdm with { Alignment = 1, AlignmentModel = Path.Combine(Repository.Root, "models", "efficientnet-lite0") } };
+        TrainingRun.Run(plain).Figures.ShouldNotContain(figure => figure.Name == "alignment");
+        byte[] withoutIt = File.ReadAllBytes(In("model/image_unet/diffusion_pytorch_model.safetensors"));
+        var whole = TrainingRun.Run(aligned);
+        byte[] expected = File.ReadAllBytes(In("model/image_unet/diffusion_pytorch_model.safetensors"));
+        Should.Throw<OperationCanceledException>(() => Killed(aligned with { Output = In("killed") }, afterStep: 1));
+        TrainingRun.Run(aligned with { Output = In("killed") });
+
+        whole.Figures.Single(figure => figure.Name == "alignment").Value.ShouldBeGreaterThan(0);
+        Table.Read(In("aligned/loss.csv"))["alignment"].ShouldAllBe(loss => loss > 0);
+        expected.ShouldNotBe(withoutIt);
+        File.ReadAllBytes(In("model/image_unet/diffusion_pytorch_model.safetensors")).ShouldBe(expected);
+        Should.Throw<MelFusionException>(() => TrainingRun.Run(aligned with { Output = In("blind"), ImageLdm = aligned.ImageLdm with { AlignmentModel = In("nowhere") } }))
+            .Message.ShouldContain("nowhere");
     }
 
     [Fact]

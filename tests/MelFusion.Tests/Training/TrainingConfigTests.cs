@@ -34,6 +34,7 @@ public sealed class TrainingConfigTests : IDisposable
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "same_game_pictures": 1.5 } }""", "same_game_pictures")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "start_share": 1 }""", "start_share")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "start_share": 0.5 }""", "start_from")]
+    [InlineData("""{ "stage": "image-ldm", "output": "x", "image_ldm": { "alignment": -1 } }""", "alignment")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "inversion_depth": 0 } }""", "inversion_depth")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "picture_noise": -1 } }""", "picture_noise")]
     [InlineData("""{ "stage": "music-ldm", "output": "x", "music_ldm": { "exchanged_details": 1.5 } }""", "exchanged_details")]
