@@ -42,7 +42,10 @@ public sealed record ImageLdmConfig : LdmConfig
     /// </summary>
     public double Alignment { get; init; }
 
-    /// <summary>Folder of the network whose view is aimed at, an EfficientNet-Lite. Needed in training only.</summary>
+    /// <summary>
+    /// Folder of the network whose view is aimed at, an EfficientNet-Lite. Needed in training only. imsm-open looks at pictures through the one of the default:
+    /// of a model aligned to it, that metric says more than an independent eye would.
+    /// </summary>
     public string AlignmentModel { get; init; } = "models/efficientnet-lite0";
 
     /// <summary>Pictures of the validation split that are measured.</summary>
