@@ -8,10 +8,9 @@ namespace MelFusion;
 /// <param name="Recipe">The recipe of the first clip.</param>
 /// <param name="Picture">The picture's file; null where none takes part.</param>
 /// <param name="LatentShape">Of one clip's latent: (C, T / f, M / f).</param>
-/// <param name="InversionCalls">Timesteps that the picture's inversion passes; 0 where none takes part.</param>
 /// <param name="Samples">Samples to keep; null: all there are.</param>
 /// <param name="Seeds">The clips' own seeds.</param>
-internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Picture, long[] LatentShape, int InversionCalls, int? Samples, IReadOnlyList<long> Seeds)
+internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Picture, long[] LatentShape, int? Samples, IReadOnlyList<long> Seeds)
 {
     /// <summary>Whether the unconditional branch is computed.</summary>
     public bool IsGuided => Recipe.Guidance > 1;
@@ -58,22 +57,23 @@ internal sealed record GenerationPlan(Recipe Recipe, ReadOnlyMemory<byte>? Pictu
         var (frames, samples) = Length(request.Duration, model);
         int factor = model.Vae.Config.Factor;
         long[] latent = [model.Vae.Config.LatentChannels, frames / factor, model.Mel.Config.NMels / factor];
-        int calls = picture is null ? 0 : DdimInverter.Timesteps(model.Picture.Network.Schedule, recipe.InversionSteps, recipe.InversionDepth).Count;
-        return new(recipe, picture, latent, calls, samples, request.Seeds ?? [.. Enumerable.Range(0, request.Candidates).Select(place => request.Seed + place)]);
+        return new(recipe, picture, latent, samples, request.Seeds ?? [.. Enumerable.Range(0, request.Candidates).Select(place => request.Seed + place)]);
     }
 
     /// <summary>Starts the clock of this generation. The weights of the stages are what melfusion-mini takes on two cores.</summary>
-    public GenerationClock StartClock(IProgress<GenerationProgress>? progress, TimeProvider time)
+    public GenerationClock StartClock(MelFusionModel model, IProgress<GenerationProgress>? progress, TimeProvider time)
     {
         var work = new List<(GenerationStage, int, double)>();
+        double calls = 0; // of the picture's network, for a step of the music
         if (Picture is not null)
         {
             work.Add((GenerationStage.ReadingPicture, 1, 1));
-            work.Add((GenerationStage.InvertingPicture, InversionCalls, 0.5));
+            int inversion = DdimInverter.Timesteps(model.Picture.Network.Schedule, Recipe.InversionSteps, Recipe.InversionDepth).Count;
+            work.Add((GenerationStage.InvertingPicture, inversion, 0.5));
+            calls = Recipe.KeyValueSource == KeyValueSource.Recorded ? 0 : inversion / (double)Recipe.InversionSteps;
         }
 
-        double calls = Recipe.KeyValueSource == KeyValueSource.Recorded ? 0 : 0.5 * InversionCalls / Recipe.InversionSteps; // a step's share of one
-        work.Add((GenerationStage.Denoising, Recipe.Steps, (Recipe.Candidates * (IsGuided ? 1 : 0.5)) + calls));
+        work.Add((GenerationStage.Denoising, Recipe.Steps, (Recipe.Candidates * (IsGuided ? 1 : 0.5)) + (0.5 * calls)));
         work.Add((GenerationStage.Decoding, 2 * Recipe.Candidates, 5));
         return new(progress, work, time);
     }

@@ -1,4 +1,3 @@
-using MelFusion.Evaluation.Embeddings;
 using MelFusion.KeyValue;
 using MelFusion.Noise;
 using MelFusion.Training.Data;
@@ -45,7 +44,8 @@ internal sealed class ImageLdmStage : ITrainingStage
         _network = LdmNetworks.Create(_settings.Network, config.Seed, config.StartFrom, "image_unet");
         if (_settings.Alignment > 0)
         {
-            (_features, _validationFeatures) = (Look(context, "train", _train), Look(context, "validation", _validation));
+            _features = context.PictureFeatures("train", _train, _settings.AlignmentModel, KeyValueAlignment.Cells);
+            _validationFeatures = context.PictureFeatures("validation", _validation, _settings.AlignmentModel, KeyValueAlignment.Cells);
             using var generator = StepRandom.Generator(config.Seed, -1, 2);
             _alignment = new(_settings.Network.DecoderLayers, _features, generator);
         }
@@ -53,8 +53,8 @@ internal sealed class ImageLdmStage : ITrainingStage
 
     public IReadOnlyList<ParameterGroup> Groups =>
     [
-        Group(_network.named_parameters().Select(p => new NamedParameter(p.name, p.parameter))),
-        .. _alignment is null ? [] : new[] { Group(_alignment.named_parameters().Select(p => new NamedParameter("alignment." + p.name, p.parameter))) },
+        ParameterGroup.Of(_network, _config.Optimiser.LearningRate, _config.Optimiser.WeightDecay),
+        .. _alignment is null ? [] : new[] { ParameterGroup.Of(_alignment, _config.Optimiser.LearningRate, _config.Optimiser.WeightDecay, "alignment.") },
     ];
 
     public StepLoss Loss(long step, int first, int count)
@@ -119,17 +119,6 @@ internal sealed class ImageLdmStage : ITrainingStage
         _features?.Dispose();
         _validationFeatures?.Dispose();
         _alignment?.Dispose();
-    }
-
-    private ParameterGroup Group(IEnumerable<NamedParameter> parameters) => new([.. parameters], _config.Optimiser.LearningRate, _config.Optimiser.WeightDecay);
-
-    private PictureFeatureSet Look(StageContext context, string split, IReadOnlyList<CaptionedPicture> pictures)
-    {
-        using var teacher = EfficientNetLite.Open(_settings.AlignmentModel, Placement.Cpu);
-        string from = string.Join('\n', pictures.Select(picture => TensorCache.Describe(picture.File)).Prepend(TensorCache.DescribeContent(Path.Combine(_settings.AlignmentModel, "model.safetensors"))));
-        return PictureFeatureSet.Load(
-            Path.Combine(context.Cache, $"picture-features-{split}.safetensors"), from, teacher, KeyValueAlignment.Cells, pictures, context.Pool,
-            (done, all) => context.Report($"looking at pictures ({split})", done, all), context.Cancel);
     }
 
     private (int Picture, Tensor Clean, Tensor Noise, long Timestep, string Caption) Draw(long step, int sample)

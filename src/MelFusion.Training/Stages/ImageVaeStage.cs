@@ -36,7 +36,7 @@ internal sealed class ImageVaeStage : ITrainingStage
     }
 
     public IReadOnlyList<ParameterGroup> Groups =>
-        [new([.. _network.named_parameters().Select(p => new NamedParameter(p.name, p.parameter))], _config.Optimiser.LearningRate, _config.Optimiser.WeightDecay)];
+        [ParameterGroup.Of(_network, _config.Optimiser.LearningRate, _config.Optimiser.WeightDecay)];
 
     public StepLoss Loss(long step, int first, int count)
     {

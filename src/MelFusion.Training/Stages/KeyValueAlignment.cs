@@ -21,15 +21,15 @@ internal sealed class KeyValueAlignment : nn.Module
 
     [ComponentName(Name = "readers")] private readonly ModuleList<Weights.Linear> _readers;
     private readonly IReadOnlyList<AttentionLayer> _layers;
-    private readonly PictureFeatureSet _scale;
+    private readonly PictureFeatureScale _scale;
 
     /// <summary>Readers of first weights.</summary>
     /// <param name="layers">The layers whose K^I and V^I are read.</param>
-    /// <param name="features">What the other network sees in all training pictures: its means and deviations are the scale. Must outlive this.</param>
+    /// <param name="features">What the other network sees in all training pictures: its means and deviations are the scale.</param>
     /// <param name="generator">Draws the weights.</param>
     public KeyValueAlignment(IReadOnlyList<AttentionLayer> layers, PictureFeatureSet features, Generator generator) : base(nameof(KeyValueAlignment))
     {
-        (_layers, _scale) = (layers, features);
+        (_layers, _scale) = (layers, features.Scale());
         _readers = new([.. layers.Select(layer => new Weights.Linear(2 * layer.Width, features.Channels, Placement.Cpu))]);
         RegisterComponents();
         Initialiser.Initialise(this, generator);
@@ -50,6 +50,17 @@ internal sealed class KeyValueAlignment : nn.Module
             var read = _readers[i].forward(OnGrid(seen.Of(layer)));
             return F.mse_loss(read, target) + F.mse_loss(read.mean([1]) * relative, target.mean([1]) * relative);
         })).mean();
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _scale.Dispose();
+        }
+
+        base.Dispose(disposing);
     }
 
     // (B, n, 2 d), the tokens row by row, to (B, cells, 2 d).

@@ -36,8 +36,8 @@ internal sealed class MusicLdmStage : ITrainingStage
 
     public IReadOnlyList<ParameterGroup> Groups =>
     [
-        new([.. _model.Synapse.named_parameters().Select(p => new NamedParameter("synapse." + p.name, p.parameter))], _settings.AlphaLearningRate, 0),
-        new([.. _model.Network.named_parameters().Select(p => new NamedParameter(p.name, p.parameter))], _config.Optimiser.LearningRate, _config.Optimiser.WeightDecay),
+        ParameterGroup.Of(_model.Synapse, _settings.AlphaLearningRate, 0, "synapse."),
+        ParameterGroup.Of(_model.Network, _config.Optimiser.LearningRate, _config.Optimiser.WeightDecay),
     ];
 
     public StepLoss Loss(long step, int first, int count)

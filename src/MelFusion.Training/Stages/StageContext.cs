@@ -35,7 +35,7 @@ internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunF
     public (IReadOnlyList<CaptionedPicture> Pictures, LatentSet Latents) PictureLatents(string split, AutoencoderKl vae, int side)
     {
         var pictures = PictureSet.List(Config.Data, split);
-        string from = string.Join('\n', pictures.Select(p => TensorCache.Describe(p.File)).Prepend($"{ModelParts.Describe(Config.Model, "image_vae")} {side} {Config.Precision}"));
+        string from = Describe($"{ModelParts.Describe(Config.Model, "image_vae")} {side} {Config.Precision}", pictures);
         PictureSet? set = null;
         try
         {
@@ -51,6 +51,15 @@ internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunF
         }
     }
 
+    /// <summary>What an EfficientNet-Lite sees in the places of pictures.</summary>
+    /// <param name="split">Whose pictures they are.</param>
+    /// <param name="pictures">The pictures.</param>
+    /// <param name="model">The network's folder.</param>
+    /// <param name="cells">Cells along each side of a picture.</param>
+    public PictureFeatureSet PictureFeatures(string split, IReadOnlyList<CaptionedPicture> pictures, string model, int cells) => PictureFeatureSet.Load(
+        Path.Combine(Cache, $"picture-features-{split}.safetensors"), Describe(TensorCache.DescribeContent(Path.Combine(model, "model.safetensors")), pictures), model, cells,
+        pictures, Pool, (done, all) => Report($"looking at pictures ({split})", done, all), Cancel);
+
     /// <summary>Tells how far some preparation is.</summary>
     public void Report(string activity, int done, int all)
     {
@@ -60,4 +69,7 @@ internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunF
             Progress?.Report(new(Config.StageName, activity, done, all, null, null, left, []));
         }
     }
+    // All that a cache of pictures depends on: what they are looked at with, and every file.
+    private static string Describe(string network, IEnumerable<CaptionedPicture> pictures) =>
+        string.Join('\n', pictures.Select(picture => TensorCache.Describe(picture.File)).Prepend(network));
 }

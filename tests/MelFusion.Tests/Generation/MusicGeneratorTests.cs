@@ -208,6 +208,7 @@ public sealed class MusicGeneratorTests(TinyModelInMemory tiny) : IClassFixture<
         using var model = folder.Load();
 
         new MusicGenerator(model).Generate(TextOnly).Count.ShouldBe(1);
+        GenerationPlan.Of(WithPicture, model).Recipe.InversionDepth.ShouldBe(1, "what is planned for every row of a set needs no network");
         Should.Throw<MelFusionException>(() => new MusicGenerator(model).Generate(WithPicture)).Message.ShouldContain("image_unet");
     }
 
@@ -221,7 +222,7 @@ public sealed class MusicGeneratorTests(TinyModelInMemory tiny) : IClassFixture<
         {
             var plan = GenerationPlan.Of(request, model);
 
-            var waveform = new MusicGenerator(model).Waveform(plan, plan.StartClock(null, TimeProvider.System), default).Waveform;
+            var waveform = new MusicGenerator(model).Waveform(plan, plan.StartClock(model, null, TimeProvider.System), default).Waveform;
 
             waveform.device_type.ShouldBe(DeviceType.META);
             waveform.shape.ShouldBe([request.Candidates, 1024]);

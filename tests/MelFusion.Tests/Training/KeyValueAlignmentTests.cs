@@ -56,7 +56,8 @@ public sealed class KeyValueAlignmentTests : IDisposable
     [Fact]
     public void What_lies_in_keys_and_values_in_the_same_place_is_read_and_in_another_place_is_not()
     {
-        var told = ((_maps - _features.Mean.view(1, -1, 1, 1)) / _features.Deviation.view(1, -1, 1, 1)).flatten(2).transpose(1, 2);
+        using var scale = _features.Scale();
+        var told = ((_maps - scale.Mean.view(1, -1, 1, 1)) / scale.Deviation.view(1, -1, 1, 1)).flatten(2).transpose(1, 2);
         var mixed = told.matmul(randn([Channels, 2 * Width], generator: _chance));
         var elsewhere = mixed.roll(Cells * Cells / 2, 1);
 
