@@ -187,6 +187,8 @@ internal static class Cases
             Seed = 1,
             Steps = 25,
             InversionSteps = 25,
+            InversionDepth = 1,
+            KeyValueSource = KeyValueSource.Recorded,
             Guidance = 3,
             Refine = 0,
         };

@@ -1,7 +1,7 @@
 namespace MelFusion;
 
 /// <summary>A piece of music, and how to make it again.</summary>
-/// <param name="Samples">Mono, nominally -1 to 1; not clamped.</param>
+/// <param name="Samples">Mono, -1 to 1: a piece that came out louder than that is made quieter as a whole, so that nothing of it is cut off.</param>
 /// <param name="SampleRate">Samples a second, in Hz.</param>
 /// <param name="Recipe">Everything that decided these samples.</param>
 public sealed record MusicClip(float[] Samples, int SampleRate, Recipe Recipe)
