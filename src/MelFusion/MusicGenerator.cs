@@ -27,7 +27,7 @@ public sealed class MusicGenerator(MelFusionModel model, TimeProvider? time = nu
         var (waveform, remarks) = Waveform(plan, plan.StartClock(model, progress, time ?? TimeProvider.System), cancellation);
         long kept = Math.Min(plan.Samples ?? waveform.shape[1], waveform.shape[1]);
         return [.. Enumerable.Range(0, plan.Recipe.Candidates).Select(candidate => new MusicClip(
-            FullScale.Fit(waveform[candidate].narrow(0, 0, kept)).cpu().data<float>().ToArray(), model.Mel.Config.SampleRate, plan.RecipeOf(candidate)) { Remarks = remarks })];
+            FullScale.Fit(waveform[candidate].narrow(0, 0, kept).cpu().data<float>().ToArray()), model.Mel.Config.SampleRate, plan.RecipeOf(candidate)) { Remarks = remarks })];
     }
 
     /// <summary>The whole way as tensors: (candidates, samples), and what a person should be told.</summary>

@@ -69,6 +69,7 @@ internal sealed record StageContext(TrainingConfig Config, WorkerPool Pool, RunF
             Progress?.Report(new(Config.StageName, activity, done, all, null, null, left, []));
         }
     }
+
     // All that a cache of pictures depends on: what they are looked at with, and every file.
     private static string Describe(string network, IEnumerable<CaptionedPicture> pictures) =>
         string.Join('\n', pictures.Select(picture => TensorCache.Describe(picture.File)).Prepend(network));

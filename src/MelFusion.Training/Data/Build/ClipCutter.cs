@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using MelFusion.Wave;
 
 namespace MelFusion.Training.Data.Build;
 
@@ -47,8 +48,8 @@ internal static class ClipCutter
         string[] arguments = ["-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-threads", "1", "-t", longest.ToString(CultureInfo.InvariantCulture),
             "-i", "file:" + file, "-map", "0:a:0", "-ac", "1", "-ar", SampleRate.ToString(CultureInfo.InvariantCulture), "-f", "f32le", "-"];
         var bytes = await ToolProcess.RunAsync("ffmpeg", arguments, null, (longest + 2) * SampleRate * sizeof(float), Patience, cancellationToken).ConfigureAwait(false);
-        var samples = MemoryMarshal.Cast<byte, float>(bytes.AsSpan(0, bytes.Length & ~3)).ToArray();
-        LimitPeak(samples);
+        float[] samples = Array.ConvertAll(MemoryMarshal.Cast<byte, float>(bytes.AsSpan(0, bytes.Length & ~3)).ToArray(), sample => float.IsFinite(sample) ? sample : 0);
+        FullScale.Fit(samples, loudest: 0.999f, peak: 0.999f); // lossy formats overshoot
         return new CutTrack(rate, samples, Cut(samples));
     }
 
@@ -101,25 +102,6 @@ internal static class ClipCutter
         var bytes = await ToolProcess.RunAsync("ffprobe", arguments, null, 1 << 16, Patience, cancellationToken).ConfigureAwait(false);
         var line = System.Text.Encoding.ASCII.GetString(bytes).Split('\n')[0].Trim(' ', '\r', ',');
         return int.TryParse(line, NumberStyles.None, CultureInfo.InvariantCulture, out var rate) ? rate : throw new MelFusionException($"{Path.GetFileName(file)} holds no sound.");
-    }
-
-    // Lossy formats overshoot: a track that would clip is made quieter as a whole.
-    private static void LimitPeak(Span<float> samples)
-    {
-        var peak = 0f;
-        foreach (ref var sample in samples)
-        {
-            sample = float.IsFinite(sample) ? sample : 0;
-            peak = Math.Max(peak, Math.Abs(sample));
-        }
-
-        if (peak > 0.999f)
-        {
-            foreach (ref var sample in samples)
-            {
-                sample *= 0.999f / peak;
-            }
-        }
     }
 
     private static int FirstSound(ReadOnlySpan<float> samples)
